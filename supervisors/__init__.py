@@ -1,1 +1,79 @@
-"""OTP-style supervision for trio."""
+"""Supervision trees for trio, with the semantics of Erlang/OTP.
+
+    queue: ActorRef[Queue] = ActorRef("queue")
+    spec = SupervisorSpec(children=[actor(queue, Queue)])
+    async with open_supervisor(spec) as root:
+        await queue.call(Queue.put, "job")
+        print(format_tree(root.inspect()))
+
+An actor is a plain class, its message a method. A supervisor starts its
+children in order, restarts by policy what crashes, and stops them in reverse
+order, each in its time.
+
+The package, from the values up: `_errors`, `_exit` (how a child ended), `_spec`
+(what to supervise), `_restart` (the decision, pure), `_events`, `_inspect`;
+`_reply` and `_ref` (calls and inboxes), `_process` (one task and its end),
+`_actor` (the loop of an actor), `_child`, `_runtime` (the loop of a
+supervisor), `_supervisor` and `_dynamic` (its two kinds), `_root`.
+"""
+
+from supervisors._actor import actor as actor, actor_spec as actor_spec
+from supervisors._dynamic import (
+    DynamicSupervisor as DynamicSupervisor,
+    dynamic_supervisor as dynamic_supervisor,
+)
+from supervisors._errors import (
+    ActorDied as ActorDied,
+    ActorStopped as ActorStopped,
+    AlreadyPresent as AlreadyPresent,
+    AlreadyStarted as AlreadyStarted,
+    CallError as CallError,
+    CallingSelf as CallingSelf,
+    ChildError as ChildError,
+    ChildNotFound as ChildNotFound,
+    ChildRestarting as ChildRestarting,
+    ChildRunning as ChildRunning,
+    CleanExit as CleanExit,
+    Ignore as Ignore,
+    InboxFull as InboxFull,
+    RestartIntensityReached as RestartIntensityReached,
+    StartFailed as StartFailed,
+    SupervisionError as SupervisionError,
+    TooManyChildren as TooManyChildren,
+)
+from supervisors._events import (
+    ChildStarted as ChildStarted,
+    ChildTerminated as ChildTerminated,
+    ChildUnkillable as ChildUnkillable,
+    Event as Event,
+    EventHook as EventHook,
+    GaveUp as GaveUp,
+    ShutdownError as ShutdownError,
+    StartError as StartError,
+)
+from supervisors._exit import (
+    Crashed as Crashed,
+    Exit as Exit,
+    Killed as Killed,
+    Normal as Normal,
+    ShutDown as ShutDown,
+)
+from supervisors._inspect import (
+    ChildCount as ChildCount,
+    ChildInfo as ChildInfo,
+    Node as Node,
+    format_tree as format_tree,
+)
+from supervisors._ref import ActorRef as ActorRef, InboxStatistics as InboxStatistics
+from supervisors._reply import Reply as Reply
+from supervisors._root import open_supervisor as open_supervisor, supervise as supervise
+from supervisors._spec import (
+    AutoShutdown as AutoShutdown,
+    ChildSpec as ChildSpec,
+    Restart as Restart,
+    Shutdown as Shutdown,
+    Strategy as Strategy,
+    SupervisorSpec as SupervisorSpec,
+    child as child,
+)
+from supervisors._supervisor import Supervisor as Supervisor, supervisor as supervisor

@@ -1,0 +1,254 @@
+"""The supervisor of children on demand: many, alike, in no order.
+
+OTP's ``simple_one_for_one``, Elixir's DynamicSupervisor: children are started
+by request, restarted one for one, and stopped all at once under one time
+limit, the longest of theirs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, final
+
+import attrs
+import trio
+
+from supervisors._child import Child
+from supervisors._errors import ActorStopped, ChildNotFound, TooManyChildren
+from supervisors._events import ShutdownError, emit
+from supervisors._exit import Exit
+from supervisors._inspect import ChildCount, ChildInfo, Node
+from supervisors._process import Process
+from supervisors._restart import RestartWindow, is_orderly_stop
+from supervisors._runtime import Runtime, run_as_child
+from supervisors._spec import (
+    ChildSpec,
+    Restart,
+    Shutdown,
+    ShutdownTime,
+)
+from supervisors._supervisor import count
+
+R = TypeVar("R")
+
+
+@final
+@attrs.define(eq=False)
+class DynamicSupervisor:
+    """The handle of a dynamic supervisor, and its settings.
+
+    Make it, give `dynamic_supervisor(handle)` to the supervisor above it, and
+    use it from anywhere.
+    """
+
+    name: str
+    max_children: int | None = attrs.field(default=None, kw_only=True)
+    max_restarts: int = attrs.field(default=3, kw_only=True)
+    max_seconds: float = attrs.field(default=5.0, kw_only=True)
+    _runtime: _DynamicRuntime | None = attrs.field(default=None, init=False, repr=False)
+
+    async def start_child(self, spec: ChildSpec) -> str | None:
+        """Start a child; return its id here, or None if its init raised `Ignore`.
+
+        Several children may have the same ``spec.id``: theirs here are made
+        unique by a number.
+
+        Raises:
+            TooManyChildren: there are ``max_children`` already.
+            StartFailed: its init failed.
+            ActorStopped: the supervisor is not running.
+        """
+        return await self._request(lambda runtime: runtime.start_child(spec))
+
+    async def terminate_child(self, id: str) -> None:  # noqa: A002 - OTP's word
+        """Stop a child, and forget it.
+
+        Raises:
+            ChildNotFound: there is no such child.
+        """
+        await self._request(lambda runtime: runtime.terminate_child(id))
+
+    async def which_children(self) -> tuple[ChildInfo, ...]:
+        """Return the children."""
+        return await self._request(lambda runtime: runtime.which_children())
+
+    async def count_children(self) -> ChildCount:
+        """Return how many children there are, of which kind."""
+        return await self._request(lambda runtime: runtime.count_children())
+
+    async def _request(self, carry_out: Callable[[_DynamicRuntime], Awaitable[R]]) -> R:
+        runtime = self._runtime
+        if runtime is None:
+            raise ActorStopped(self.name, f"supervisor {self.name!r} is not running")
+        return await runtime.request(lambda: carry_out(runtime))
+
+    # As a child of another supervisor.
+
+    @property
+    def strategy(self) -> str:
+        """The restart strategy, for people."""
+        return "one_for_one"
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return the children as values."""
+        return () if self._runtime is None else self._runtime.nodes()
+
+    def find(self, path: str) -> Process | None:
+        """Return what runs at *path*, relative to here."""
+        return None if self._runtime is None else self._runtime.find(path)
+
+    def retire(self) -> None:
+        """Nothing to tell: a dynamic child is retired when it ends."""
+
+    async def run(self, process: Process) -> None:
+        """Run one incarnation (the body of the child spec)."""
+        self._runtime = _DynamicRuntime(self, process)
+        try:
+            await run_as_child(self._runtime, process)
+        finally:
+            self._runtime = None
+
+
+def dynamic_supervisor(
+    handle: DynamicSupervisor,
+    *,
+    restart: Restart = Restart.PERMANENT,
+    shutdown: ShutdownTime = Shutdown.INFINITY,
+) -> ChildSpec:
+    """Describe a dynamic supervisor as a child of another supervisor."""
+    return ChildSpec(
+        id=handle.name,
+        body=handle.run,
+        restart=restart,
+        shutdown=shutdown,
+        kind="dynamic",
+        subtree=handle,
+    )
+
+
+class _DynamicRuntime(Runtime):
+    """One incarnation of a `DynamicSupervisor`."""
+
+    def __init__(self, handle: DynamicSupervisor, process: Process) -> None:
+        window = RestartWindow(handle.max_restarts, handle.max_seconds)
+        super().__init__(handle.name, process.tree, process.path, window)
+        self._max_children = handle.max_children
+        self._children = dict[str, Child]()
+        self._numbers = itertools.count(1)
+
+    async def _start_children(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def _stop_children(self) -> None:
+        children = [child for child in self._children.values() if child.process]
+        limits = [child.spec.shutdown for child in children]
+        for child in children:
+            assert child.process is not None
+            if child.spec.shutdown is Shutdown.BRUTAL_KILL:
+                child.process.kill()
+            else:
+                child.process.stop()
+        seconds = [limit for limit in limits if not isinstance(limit, Shutdown)]
+        deadline = trio.current_time() + max(seconds, default=0.0)
+        unexpected = Counter[tuple[str, Exit]]()
+        for child in children:
+            exit_ = await self._await_end(child, deadline)
+            child.spec.retire()
+            spec = child.spec
+            if not is_orderly_stop(spec.restart, spec.shutdown, exit_):
+                unexpected[spec.id, exit_] += 1
+        for (id_, exit_), number in unexpected.items():
+            emit(self.tree.on_event, ShutdownError(self.path_of(id_), exit_, number))
+        self._children.clear()
+
+    async def _await_end(self, child: Child, deadline: float) -> Exit:
+        process = child.process
+        assert process is not None
+        if child.spec.shutdown is Shutdown.INFINITY:
+            await process.wait()
+        else:
+            with trio.CancelScope(deadline=deadline):
+                await process.wait()
+        exit_ = process.exit
+        if exit_ is None:
+            exit_ = await process.terminate(Shutdown.BRUTAL_KILL)
+        child.process = None
+        return exit_
+
+    async def _kill_children(self) -> None:
+        alive = [child for child in self._children.values() if child.process]
+        for child in alive:
+            assert child.process is not None
+            child.process.kill()
+        for child in alive:
+            assert child.process is not None
+            await child.process.terminate(Shutdown.BRUTAL_KILL)
+            child.spec.retire()
+        self._children.clear()
+
+    async def _restart(self, child: Child) -> None:
+        if not await self._start(child):
+            self._retry(child)
+        elif child.process is None:
+            # Its init says that it is not needed (any more). OTP keeps it
+            # without a process, and crashes over it later: erlang/otp#8215.
+            self._forget(child)
+
+    def _forget(self, child: Child) -> None:
+        child.spec.retire()
+        self._children.pop(child.id, None)
+
+    def _ended_for_good(self, child: Child) -> None:
+        self._forget(child)
+
+    # Requests, carried out in the loop.
+
+    async def start_child(self, spec: ChildSpec) -> str | None:
+        """See `DynamicSupervisor.start_child`."""
+        if self._max_children is not None and len(self._children) >= self._max_children:
+            raise TooManyChildren(
+                spec.id, f"{self.name!r} has {self._max_children} children already"
+            )
+        id_ = spec.id if spec.id not in self._children else self._unique(spec.id)
+        child = Child(spec, self.path_of(id_), id=id_)
+        self._children[id_] = child
+        if not await self._start(child):
+            self._forget(child)
+            raise child.start_failed()
+        if child.process is None:
+            self._forget(child)
+            return None
+        return id_
+
+    def _unique(self, id_: str) -> str:
+        while (candidate := f"{id_}-{next(self._numbers)}") in self._children:
+            pass
+        return candidate
+
+    async def terminate_child(self, id_: str) -> None:
+        """See `DynamicSupervisor.terminate_child`."""
+        child = self._children.get(id_)
+        if child is None:
+            raise ChildNotFound(id_, f"supervisor {self.name!r} has no child {id_!r}")
+        await child.stop(self.tree)
+        self._forget(child)
+
+    async def which_children(self) -> tuple[ChildInfo, ...]:
+        """See `DynamicSupervisor.which_children`."""
+        return tuple(child.info() for child in self._children.values())
+
+    async def count_children(self) -> ChildCount:
+        """See `DynamicSupervisor.count_children`."""
+        return count(list(self._children.values()))
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return the children as values."""
+        return tuple(child.node() for child in self._children.values())
+
+    def find(self, path: str) -> Process | None:
+        """Return what runs at *path*, relative to here."""
+        head, _, rest = path.partition("/")
+        child = self._children.get(head)
+        return None if child is None else child.find(rest)

@@ -1,0 +1,122 @@
+"""Everything this library raises, as one tree.
+
+    SupervisionError
+    ├── CallError                     a call got no answer
+    │   ├── ActorDied                 · the actor crashed while it handled it
+    │   ├── ActorStopped              · the actor is not running and nobody will restart it
+    │   ├── InboxFull                 · too many messages wait already (also for casts)
+    │   └── CallingSelf               · the call would have waited for itself
+    ├── StartFailed                   a child's init failed
+    ├── RestartIntensityReached       a supervisor gave up
+    └── ChildError                    a request about a child cannot be carried out
+        ├── ChildNotFound
+        ├── ChildRunning
+        ├── ChildRestarting
+        ├── AlreadyStarted            · the same id, alive
+        ├── AlreadyPresent            · the same id, not alive
+        └── TooManyChildren
+
+Two exceptions are signals from a child to its supervisor, not errors: `Ignore`
+(init: "I am not needed") and `CleanExit` ("I end, and that is fine").
+"""
+
+from __future__ import annotations
+
+
+class SupervisionError(Exception):
+    """Base of every error that this library raises on purpose."""
+
+
+class CallError(SupervisionError):
+    """A call got no answer; ``actor`` names who was called."""
+
+    def __init__(self, actor: str, message: str) -> None:
+        super().__init__(message)
+        self.actor = actor
+
+
+class ActorDied(CallError):
+    """The actor crashed while it handled the call; the crash is the ``__cause__``.
+
+    The message is not repeated. Whether the actor comes back is its
+    supervisor's decision; another call simply waits for it.
+    """
+
+
+class ActorStopped(CallError):
+    """The actor is not running, and no supervisor is about to start it again."""
+
+
+class InboxFull(CallError):
+    """The actor's inbox is at its limit; the message was not taken."""
+
+
+class CallingSelf(CallError):
+    """An actor called itself, directly or through other actors: it would wait for ever."""
+
+
+class StartFailed(SupervisionError):
+    """A child's init failed; the reason is the ``__cause__``."""
+
+    def __init__(self, child: str, message: str) -> None:
+        super().__init__(message)
+        self.child = child
+
+
+class RestartIntensityReached(SupervisionError):
+    """A supervisor saw more restarts than it allows, and has stopped its children.
+
+    The last crash is the ``__cause__``.
+    """
+
+    def __init__(self, supervisor: str, message: str) -> None:
+        super().__init__(message)
+        self.supervisor = supervisor
+
+
+class ChildError(SupervisionError):
+    """A request about the child ``child`` cannot be carried out."""
+
+    def __init__(self, child: str, message: str) -> None:
+        super().__init__(message)
+        self.child = child
+
+
+class ChildNotFound(ChildError):
+    """The supervisor has no child of that id."""
+
+
+class ChildRunning(ChildError):
+    """The child is running; terminate it first."""
+
+
+class ChildRestarting(ChildError):
+    """The child is about to be restarted."""
+
+
+class AlreadyStarted(ChildError):
+    """A child of the same id is running."""
+
+
+class AlreadyPresent(ChildError):
+    """A child of the same id is known, though not running; restart or delete it."""
+
+
+class TooManyChildren(ChildError):
+    """The dynamic supervisor is at its ``max_children``."""
+
+
+class Ignore(Exception):
+    """Raised by a child's init: it is not needed, and that is no error."""
+
+
+class CleanExit(Exception):
+    """Raised by a child to end with a reason that is not a crash.
+
+    OTP's ``exit(shutdown)`` and ``exit({shutdown, Reason})``: a transient child
+    that ends so is not restarted.
+    """
+
+    def __init__(self, reason: object = None) -> None:
+        super().__init__() if reason is None else super().__init__(reason)
+        self.reason = reason

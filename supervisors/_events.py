@@ -1,0 +1,108 @@
+"""What happens in a tree, as frozen values for a hook.
+
+The library logs nothing by itself: pass ``on_event`` to `supervise` or
+`open_supervisor`, and write the events wherever your program writes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TypeAlias
+
+import attrs
+
+from supervisors._exit import Exit
+
+
+@attrs.frozen
+class ChildStarted:
+    """A child's init is done (OTP's progress report)."""
+
+    path: str
+    incarnation: int
+
+
+@attrs.frozen
+class ChildTerminated:
+    """A child ended, and that is not the clean end of one that may end."""
+
+    path: str
+    exit: Exit
+
+
+@attrs.frozen
+class StartError:
+    """A start or restart failed; a restart is tried again."""
+
+    path: str
+    exit: Exit
+
+
+@attrs.frozen
+class ShutdownError:
+    """A child that was told to stop ended otherwise than it should have."""
+
+    path: str
+    exit: Exit
+    count: int = 1
+    """How many, where a dynamic supervisor stopped many at once."""
+
+
+@attrs.frozen
+class GaveUp:
+    """A supervisor saw more restarts than its intensity allows."""
+
+    path: str
+    child: str
+
+
+@attrs.frozen
+class ChildUnkillable:
+    """A child ignores its cancellation; it is left behind, and may still run."""
+
+    path: str
+    stack: tuple[str, ...]
+    """Where its task is, innermost frame last."""
+
+
+Event: TypeAlias = (
+    ChildStarted
+    | ChildTerminated
+    | StartError
+    | ShutdownError
+    | GaveUp
+    | ChildUnkillable
+)
+EventHook: TypeAlias = Callable[[Event], None]
+
+
+def ignore(_event: Event) -> None:
+    """Take no note."""
+
+
+@attrs.frozen
+class _Unraisable:
+    """What `sys.unraisablehook` wants to know."""
+
+    exc_type: type[BaseException]
+    exc_value: BaseException
+    exc_traceback: object
+    err_msg: str
+    object: object
+
+
+def emit(hook: EventHook, event: Event) -> None:
+    """Hand *event* to *hook*, whose failure must not become the tree's."""
+    try:
+        hook(event)
+    except Exception as error:  # noqa: BLE001 - a broken logger must not end a tree
+        sys.unraisablehook(
+            _Unraisable(  # type: ignore[arg-type] # a structural type in C
+                type(error),
+                error,
+                error.__traceback__,
+                f"The event hook failed on {event!r}",
+                hook,
+            )
+        )

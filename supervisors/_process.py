@@ -1,0 +1,208 @@
+"""One incarnation of a child: a task with its own shielded scope, and its end.
+
+    starting ── started() ──> running ── stop() ──> stopping ──> ended
+        └── raised: the start failed; `Ignore`: not needed ───────^
+
+All tasks of a tree live in one flat nursery, so a child that will not stop
+cannot hold the nursery of its supervisor open. The scope is shielded: an outer
+cancellation must not reach all children at once, but through their
+supervisors, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+import attrs
+import trio
+
+from supervisors._errors import Ignore
+from supervisors._events import ChildUnkillable, EventHook, emit
+from supervisors._exit import Exit, Killed, Normal, ShutDown, cause_of, exit_of
+from supervisors._spec import Body, Shutdown, ShutdownTime
+
+#: Seconds that a cancelled child gets before it is given up as unkillable.
+KILL_GRACE = 5.0
+
+
+@attrs.define(eq=False)
+class Tree:
+    """What all supervisors of one tree share."""
+
+    nursery: trio.Nursery
+    on_event: EventHook
+    interrupt: BaseException | None = None
+    """A KeyboardInterrupt or SystemExit from a child, on its way to the top."""
+    stop: Callable[[], None] | None = None
+    """Asks the root supervisor to end the tree."""
+
+    def interrupted(self, interrupt: BaseException) -> None:
+        """End the tree in order; whoever runs it raises *interrupt* then."""
+        self.interrupt = interrupt
+        if self.stop is not None:
+            self.stop()
+
+
+@final
+class Process:
+    """One incarnation of a child."""
+
+    __slots__ = (
+        "_crash",
+        "_done",
+        "_handshake",
+        "_killed",
+        "_scope",
+        "_task",
+        "exit",
+        "ignored",
+        "is_started",
+        "on_crash",
+        "on_exit",
+        "on_kill",
+        "on_stop",
+        "path",
+        "stopping",
+        "tree",
+    )
+
+    def __init__(
+        self, tree: Tree, path: str, on_exit: Callable[[Process], None]
+    ) -> None:
+        self.path = path
+        self.exit: Exit | None = None
+        self.is_started = False
+        self.ignored = False
+        self.stopping = False
+        self.on_exit = on_exit
+        self.on_stop: Callable[[], None] | None = None
+        """What a polite stop does; the default is to cancel the task."""
+        self.on_crash: Callable[[], None] | None = None
+        """How to break off what the child does; the default is to cancel it."""
+        self.on_kill: Callable[[], None] | None = None
+        """How to kill what has children of its own; the default is to cancel it."""
+        self._killed = False
+        self._crash: BaseException | None = None
+        self.tree = tree
+        self._scope = trio.CancelScope(shield=True)
+        self._handshake = trio.Event()
+        self._done = trio.Event()
+        self._task: trio.lowlevel.Task | None = None
+
+    async def start(self, body: Body) -> bool:
+        """Run *body* in a task of its own; return when it has started.
+
+        Returns False if it has ended instead: see ``exit`` and ``ignored``.
+        """
+        self.tree.nursery.start_soon(self._run, body, name=self.path)
+        await self._handshake.wait()
+        return self.is_started and self.exit is None
+
+    def started(self) -> None:
+        """Tell the supervisor that init is done; called by the body."""
+        self.is_started = True
+        self._handshake.set()
+
+    async def _run(self, body: Body) -> None:
+        self._task = trio.lowlevel.current_task()
+        error: BaseException | None = None
+        try:
+            with self._scope:
+                await body(self)
+        except Ignore as ignore:
+            self.ignored = not self.is_started
+            error = None if self.ignored else ignore
+        except BaseException as raised:  # noqa: BLE001 - the exit value carries it on; our shielded scope has taken its own Cancelled
+            error = raised
+        self._task = None
+        self.exit = self._how_it_ended(error)
+        cause = cause_of(self.exit)
+        if cause is not None and not isinstance(cause, Exception):
+            # Ctrl-C and sys.exit() are not for a supervisor to repair.
+            self.tree.interrupted(cause)
+        self._handshake.set()
+        self._done.set()
+        if self.is_started:
+            self.on_exit(self)
+
+    def _how_it_ended(self, error: BaseException | None) -> Exit:
+        if error is None and self._crash is not None:
+            error = self._crash
+        if error is not None:
+            return exit_of(error)
+        if self._killed and (self.on_kill is not None or self._scope.cancelled_caught):
+            return Killed()
+        return ShutDown() if self.stopping else Normal()
+
+    def stop(self) -> None:
+        """Ask the child to end (OTP's exit signal ``shutdown``)."""
+        self.stopping = True
+        if self.on_stop is not None and self.is_started:
+            self.on_stop()
+        else:
+            self._scope.cancel()
+
+    def kill(self) -> None:
+        """Cancel the child, whatever it does."""
+        self._killed = True
+        if self.on_kill is not None:
+            self.on_kill()
+        else:
+            self._scope.cancel()
+
+    def crash(self, error: BaseException) -> None:
+        """End the child as if what it is doing had raised *error*."""
+        self._crash = error
+        if self.on_crash is not None and self.is_started:
+            self.on_crash()
+        else:
+            self._scope.cancel()
+
+    def raise_if_crashed(self) -> None:
+        """Raise the error of `crash`; for a body that was broken off by it."""
+        if self._crash is not None:
+            raise self._crash
+
+    async def terminate(self, shutdown: ShutdownTime) -> Exit:
+        """Stop the child: ask, wait for *shutdown*, cancel, wait for its end."""
+        if self.exit is None and shutdown is not Shutdown.BRUTAL_KILL:
+            self.stop()
+            await self._wait(None if isinstance(shutdown, Shutdown) else shutdown)
+        if self.exit is None:
+            self.kill()
+            await self._wait(KILL_GRACE)
+        if self.exit is None:
+            self._abandon()
+        assert self.exit is not None
+        return self.exit
+
+    async def _wait(self, seconds: float | None) -> None:
+        if seconds is None:
+            await self._done.wait()
+        else:
+            with trio.move_on_after(seconds):
+                await self._done.wait()
+
+    async def wait(self) -> None:
+        """Wait until the task has ended."""
+        await self._done.wait()
+
+    def _abandon(self) -> None:
+        """Go on without the child: a Python task cannot be killed against its will."""
+        self.exit = Killed()
+        self.on_exit = _nothing
+        emit(self.tree.on_event, ChildUnkillable(self.path, self.stack()))
+
+    def stack(self) -> tuple[str, ...]:
+        """Return where the task is: a line for each frame, outermost first."""
+        if self._task is None:
+            return ()
+        return tuple(
+            f"{frame.f_code.co_qualname} ({frame.f_code.co_filename}:{line})"
+            for frame, line in self._task.iter_await_frames()
+        )
+
+
+def _nothing(*_: object) -> None:
+    pass

@@ -1,0 +1,104 @@
+"""One answer to one call: given once, awaited by one task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, Generic, TypeVar, final
+
+import outcome
+import trio
+
+R = TypeVar("R")
+
+
+@final
+class Reply(Generic[R]):
+    """The answer to one call, now or later.
+
+    A handler that cannot answer yet returns a `Reply`, keeps it, and calls
+    `send` or `fail` when it is time. Giving an answer never blocks and never
+    fails, whether or not the caller still waits; only the first one counts.
+    """
+
+    __slots__ = ("_abandoned", "_forward", "_on_settled", "_result", "_task")
+
+    def __init__(self) -> None:
+        self._result: outcome.Maybe[R] | None = None
+        self._task: trio.lowlevel.Task | None = None
+        self._abandoned = False
+        self._forward: Reply[R] | None = None
+        self._on_settled: Callable[[Reply[R]], object] | None = None
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the caller has given up; an answer would go nowhere."""
+        return self._abandoned or (
+            self._forward is not None and self._forward.abandoned
+        )
+
+    @property
+    def settled(self) -> bool:
+        """Whether the answer has been given."""
+        return self._result is not None
+
+    def send(self, value: R) -> None:
+        """Answer with *value*."""
+        self.settle(outcome.Value(value))
+
+    def fail(self, error: BaseException) -> None:
+        """Answer by raising *error* at the caller."""
+        self.settle(outcome.Error(error))
+
+    def settle(self, result: outcome.Maybe[R]) -> None:
+        """Answer with an outcome."""
+        if self._result is not None:
+            return
+        self._result = result
+        if self._on_settled is not None:
+            self._on_settled(self)
+            self._on_settled = None
+        if self._forward is not None:
+            self._forward.settle(result)
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    def forward_to(
+        self, other: Reply[R], on_settled: Callable[[Reply[R]], object]
+    ) -> None:
+        """Answer *other* when this one is answered; for the loop of an actor."""
+        if self._result is not None:
+            other.settle(self._result)
+        else:
+            self._forward = other
+            self._on_settled = on_settled
+
+    async def wait(self) -> R:
+        """Wait for the answer. A task that is cancelled here has given up on it.
+
+        An answer that was given before the cancellation arrived is not lost:
+        it is returned, and the cancellation comes at the next checkpoint.
+        """
+        if self._result is None:
+            if self._task is not None:
+                msg = "another task waits for this reply already"
+                raise RuntimeError(msg)
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+        else:
+            await trio.lowlevel.checkpoint()
+        result = self._result
+        assert result is not None
+        return result.unwrap()
+
+    def _abort(self, _raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
+        self._task = None
+        self._abandoned = True
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        return self.wait().__await__()
+
+    def __repr__(self) -> str:
+        state = "settled" if self.settled else "abandoned" if self.abandoned else "open"
+        return f"<Reply {state}>"

@@ -1,0 +1,199 @@
+"""What to supervise and how: child specs, supervisor specs, and their validation (pure)."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias
+
+import attrs
+
+if TYPE_CHECKING:
+    from supervisors._inspect import Node
+    from supervisors._process import Process
+
+P = ParamSpec("P")
+
+
+class Restart(enum.Enum):
+    """Whether a child that has ended is started again."""
+
+    PERMANENT = "permanent"
+    TRANSIENT = "transient"
+    TEMPORARY = "temporary"
+
+
+class Strategy(enum.Enum):
+    """Who else is restarted with a child that failed."""
+
+    ONE_FOR_ONE = "one_for_one"
+    ONE_FOR_ALL = "one_for_all"
+    REST_FOR_ONE = "rest_for_one"
+
+
+class Shutdown(enum.Enum):
+    """The ends of the scale of shutdown times; between them a number of seconds."""
+
+    BRUTAL_KILL = "brutal_kill"
+    INFINITY = "infinity"
+
+
+class AutoShutdown(enum.Enum):
+    """Whether a supervisor ends by itself when significant children have ended."""
+
+    NEVER = "never"
+    ANY_SIGNIFICANT = "any_significant"
+    ALL_SIGNIFICANT = "all_significant"
+
+
+ShutdownTime: TypeAlias = float | Shutdown
+Body: TypeAlias = "Callable[[Process], Awaitable[None]]"
+
+
+class Address(Protocol):
+    """What must learn that a child will not come back (an `ActorRef` is one)."""
+
+    @property
+    def depth(self) -> int:
+        """How many messages wait."""
+        ...
+
+    def retire(self) -> None:
+        """Refuse what waits and what comes, until the child is started again."""
+        ...
+
+
+class Subtree(Protocol):
+    """What is below a child that is itself a supervisor."""
+
+    @property
+    def strategy(self) -> str:
+        """The restart strategy, for people."""
+        ...
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return the children as values."""
+        ...
+
+    def find(self, path: str) -> Process | None:
+        """Return what runs at *path*, relative to here."""
+        ...
+
+    def retire(self) -> None:
+        """Retire every address below."""
+        ...
+
+
+def _shutdown_time(
+    _instance: object, attribute: attrs.Attribute[Any], value: Any
+) -> None:
+    if not isinstance(value, Shutdown) and not 0 <= value < math.inf:
+        msg = (
+            f"{attribute.name} must be seconds >= 0, Shutdown.INFINITY or "
+            f"Shutdown.BRUTAL_KILL, not {value!r}"
+        )
+        raise ValueError(msg)
+
+
+@attrs.frozen(kw_only=True)
+class ChildSpec:
+    """One child: what runs, and what its end means.
+
+    Make it with `actor`, `child`, `supervisor` or `dynamic_supervisor`.
+    """
+
+    id: str
+    body: Body = attrs.field(repr=False, eq=False)
+    restart: Restart = Restart.PERMANENT
+    shutdown: ShutdownTime = attrs.field(default=5.0, validator=_shutdown_time)
+    """Seconds the child may take to stop before it is cancelled."""
+    significant: bool = False
+    kind: str = "worker"
+    address: Address | None = attrs.field(default=None, repr=False, eq=False)
+    subtree: Subtree | None = attrs.field(default=None, repr=False, eq=False)
+
+    def retire(self) -> None:
+        """Tell every address below that nobody will answer there."""
+        if self.address is not None:
+            self.address.retire()
+        if self.subtree is not None:
+            self.subtree.retire()
+
+
+@attrs.frozen(kw_only=True)
+class SupervisorSpec:
+    """A supervisor: its children in start order, and when it gives up.
+
+    More than ``max_restarts`` restarts within ``max_seconds`` end it.
+    """
+
+    children: Sequence[ChildSpec] = ()
+    strategy: Strategy = Strategy.ONE_FOR_ONE
+    max_restarts: int = attrs.field(default=3, validator=attrs.validators.ge(0))
+    max_seconds: float = attrs.field(default=5.0, validator=attrs.validators.gt(0))
+    auto_shutdown: AutoShutdown = AutoShutdown.NEVER
+
+    def __attrs_post_init__(self) -> None:
+        seen = set[str]()
+        for spec in self.children:
+            check_child(spec, self.auto_shutdown)
+            if spec.id in seen:
+                msg = f"two children have the id {spec.id!r}"
+                raise ValueError(msg)
+            seen.add(spec.id)
+
+
+def check_child(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:
+    """Raise `ValueError` if *spec* does not fit such a supervisor."""
+    if not spec.significant:
+        return
+    if auto_shutdown is AutoShutdown.NEVER:
+        msg = (
+            f"child {spec.id!r} is significant, but the supervisor has no auto_shutdown"
+        )
+        raise ValueError(msg)
+    if spec.restart is Restart.PERMANENT:
+        msg = f"child {spec.id!r} is significant and permanent: it never ends for good"
+        raise ValueError(msg)
+
+
+def child(
+    id: str,  # noqa: A002 - OTP's word, and the field's name
+    function: Callable[P, Awaitable[object]],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> ChildSpec:
+    """Describe an async function as a child.
+
+    If it takes a ``task_status``, its start has succeeded when it calls
+    ``task_status.started()``; otherwise at once. It stops by being cancelled.
+    """
+    call = partial(function, *args, **kwargs)
+    return ChildSpec(id=id, body=_function_body(call))
+
+
+def _function_body(call: Callable[..., Awaitable[object]]) -> Body:
+    has_status = "task_status" in inspect.signature(call).parameters
+
+    async def body(process: Process) -> None:
+        if has_status:
+            await call(task_status=_Status(process))
+        else:
+            process.started()
+            await call()
+
+    return body
+
+
+@attrs.frozen
+class _Status:
+    """A `trio.TaskStatus` whose ``started`` is the supervisor's handshake."""
+
+    _process: Process
+
+    def started(self, _value: Any = None) -> None:
+        self._process.started()
