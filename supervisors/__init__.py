@@ -13,7 +13,7 @@ order, each in its time.
 The package, from the values up: `_errors`, `_exit` (how a child ended), `_spec`
 (what to supervise), `_restart` (the decision, pure), `_events`, `_inspect`;
 `_reply` and `_ref` (calls and inboxes), `_process` (one task and its end),
-`_actor` (the loop of an actor), `_child`, `_runtime` (the loop of a
+`_actor` (the loop of an actor), `_timer` (its deadlines), `_child`, `_runtime` (the loop of a
 supervisor), `_supervisor` and `_dynamic` (its two kinds), `_root`.
 """
 
@@ -77,3 +77,4 @@ from supervisors._spec import (
     child as child,
 )
 from supervisors._supervisor import Supervisor as Supervisor, supervisor as supervisor
+from supervisors._timer import Alarm as Alarm, open_alarm as open_alarm

@@ -1,0 +1,59 @@
+"""What the actors last said of themselves, for whoever must not wait to ask.
+
+Routing looks at every provider for every request; asking each breaker would
+cost a round trip each. So the actors write their state here when it changes,
+and routing and status read it. Only one task writes each field, all in one
+thread.
+
+What must survive the crash of an actor is here too, as OTP keeps it in a
+table that the supervisor owns: turns under way, sums, the limiter's memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import attrs
+
+from duckservice.core.circuit_breaker import BreakerState, Closed
+from duckservice.core.limiter import Limiter
+from duckservice.core.retry import RetryBudget
+from duckservice.core.route import Health
+
+
+@attrs.define(eq=False)
+class ProviderBoard:
+    """One provider's part."""
+
+    name: str
+    max_concurrency: int
+    breaker: BreakerState = attrs.field(factory=Closed)
+    """Written by the breaker actor."""
+    health: Health = attrs.field(factory=Health)
+    """Written by the breaker actor."""
+    health_at: float = 0.0
+    """When, on trio's clock."""
+    limiter: Limiter[int] | None = None
+    """The container of the limiter actor that runs, or of the one that crashed."""
+    turns: set[int] = attrs.field(factory=set[int])
+    """The requests under way; each is written by the task that carries it."""
+    retry_budget: RetryBudget = attrs.field(factory=RetryBudget)
+    requests: int = 0
+    failures: int = 0
+
+    @property
+    def load(self) -> float:
+        """The share of the provider's turns that are taken."""
+        return len(self.turns) / self.max_concurrency
+
+
+@attrs.define(eq=False)
+class Board:
+    """All of it."""
+
+    providers: dict[str, ProviderBoard]
+    turn_ids: Iterator[int] = attrs.field(factory=lambda: itertools.count(1))
+    """Shared by all incarnations of the queue, so that no turn is given twice."""
+    eras: Iterator[int] = attrs.field(factory=lambda: itertools.count(0, 1 << 32))
+    """First eras of breakers: permits of a dead incarnation must not count."""

@@ -1,0 +1,84 @@
+"""The request queue actor: whose turn it is to use a provider, by priority."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import attrs
+import trio
+
+from duckservice.actors.board import Board
+from duckservice.call import Priority
+from duckservice.core import request_queue as core
+from duckservice.core.request_queue import Full, QueueStatistics, Turn, Waiting
+from duckservice.errors import QueueFull
+from supervisors import Reply
+
+
+@attrs.define
+class RequestQueue:
+    """Gives turns; one for all providers, with a lane each."""
+
+    _queue: core.RequestQueue[int]
+    _waiting: dict[int, Reply[Turn]] = attrs.field(factory=dict[int, Reply[Turn]])
+    _clock: Callable[[], float] = trio.current_time
+
+    @classmethod
+    def start(
+        cls, lanes: Mapping[str, int], max_size: int, aging: float, board: Board
+    ) -> RequestQueue:
+        """Make the next incarnation; requests under way keep their turns."""
+        return cls(
+            core.RequestQueue(
+                lanes,
+                max_size=max_size,
+                aging=aging,
+                running={name: its.turns for name, its in board.providers.items()},
+                turn_ids=board.turn_ids,
+            )
+        )
+
+    def enter(self, ticket: int, lane: str, priority: Priority) -> Reply[Turn]:
+        """Give a turn of *lane*, now or later. *ticket* is the caller's, and unique.
+
+        Fails with `QueueFull` if too many wait already, over all lanes.
+        """
+        reply: Reply[Turn] = Reply()
+        match self._queue.enter(self._clock(), lane, priority, ticket):
+            case Turn() as turn:
+                reply.send(turn)
+            case Waiting():
+                self._waiting[ticket] = reply
+            case Full(max_size):
+                reply.fail(QueueFull(f"{max_size} requests wait already"))
+        return reply
+
+    def forget(self, ticket: int) -> None:
+        """Take out a caller that gave up waiting; harmless if it did not wait."""
+        if self._waiting.pop(ticket, None) is not None:
+            self._queue.remove(ticket)
+
+    def leave(self, turn: Turn) -> None:
+        """Take *turn* back."""
+        self._admit(self._queue.leave(turn))
+
+    def pause(self) -> None:
+        """Give no more turns until `resume`."""
+        self._queue.pause()
+
+    def resume(self) -> None:
+        """Give turns again."""
+        self._admit(self._queue.resume())
+
+    def statistics(self) -> QueueStatistics:
+        """Return how many run and wait."""
+        return self._queue.statistics(self._clock())
+
+    def _admit(self, admitted: list[tuple[int, Turn]]) -> None:
+        while admitted:
+            ticket, turn = admitted.pop(0)
+            reply = self._waiting.pop(ticket)
+            if reply.abandoned:
+                admitted += self._queue.leave(turn)
+            else:
+                reply.send(turn)

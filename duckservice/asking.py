@@ -1,0 +1,49 @@
+"""How a request's task talks to the actors: it gets an answer or a typed error, at once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from duckservice.errors import InternalError, Unavailable
+from supervisors import ActorDied, ActorStopped, CallError, InboxFull
+
+T = TypeVar("T")
+
+#: How often an actor may die of other things while a question waits for it.
+TRIES = 5
+
+log = structlog.get_logger("duckservice")
+
+
+async def ask(call: Callable[[], Awaitable[T]]) -> T:
+    """Make a call; make it again if the actor was restarted meanwhile.
+
+    Only for calls whose effect dies with the actor, or is undone by a `forget`.
+
+    Raises:
+        Unavailable: the actor does not run, or cannot take more.
+        InternalError: it died of this again and again.
+    """
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            return await call()
+        except ActorDied as error:
+            if tries == TRIES:
+                msg = f"{error.actor} died {TRIES} times while it was asked"
+                raise InternalError(msg) from error
+        except (ActorStopped, InboxFull) as error:
+            msg = f"{error.actor} cannot take the request now"
+            raise Unavailable(msg) from error
+
+
+def tell(cast: Callable[[], None]) -> None:
+    """Make a cast; that it cannot be taken must not turn a success into a failure."""
+    try:
+        cast()
+    except CallError as error:
+        log.warning("message.dropped", actor=error.actor, reason=type(error).__name__)

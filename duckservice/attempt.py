@@ -1,0 +1,319 @@
+"""One request to one provider: the permissions it needs, and how they end.
+
+    open    a turn from the queue, a permit from the breaker, a grant from the limiter
+    close   the breaker learns the outcome, the limiter and the cost tracker the
+            tokens, the queue gets the turn back
+
+Whatever happens in between, cancellation included, every permission ends once.
+Closing only leaves messages, so it cannot be cancelled half-way.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import attrs
+import trio
+
+from duckservice.actors.circuit_breaker import CircuitBreaker
+from duckservice.actors.cost_tracker import CostTracker
+from duckservice.actors.rate_limiter import RateLimiter
+from duckservice.actors.request_queue import RequestQueue
+from duckservice.asking import ask, tell
+from duckservice.call import CallOptions, CallReport
+from duckservice.completion import (
+    ChatRequest,
+    Chunk,
+    EmbeddingRequest,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageReport,
+)
+from duckservice.core.circuit_breaker import Outcome, Permit, outcome_of, retry_at
+from duckservice.core.limiter import Grant
+from duckservice.core.pricing import usd
+from duckservice.core.request_queue import Turn
+from duckservice.errors import (
+    BadProviderResponse,
+    CircuitOpen,
+    DuckError,
+    ProviderTimeout,
+    RateLimited,
+)
+from duckservice.events import AttemptEnded, EventSink
+from duckservice.providers.estimate import prompt_tokens, text_tokens
+from duckservice.tree import Guarded, Parts
+
+#: Seconds without requests after a 429 that names no time itself.
+PAUSE_AFTER_429 = 1.0
+
+#: Tokens that a reply is reckoned with where the request sets no limit.
+USUAL_REPLY = 1024
+
+_tickets = itertools.count(1)
+
+
+@attrs.define(eq=False)
+class Call:
+    """One request of a client, over all its attempts."""
+
+    options: CallOptions
+    report: CallReport
+
+
+@attrs.define(eq=False)
+class Meter:
+    """What has been seen of a stream: enough to bill one that breaks off."""
+
+    reported: Usage = attrs.field(factory=Usage)
+    _chars: int = 0
+
+    def read(self, batch: Sequence[Chunk]) -> None:
+        """Take note of some chunks."""
+        for chunk in batch:
+            if isinstance(chunk, TextDelta | ReasoningDelta | RefusalDelta):
+                self._chars += len(chunk.text)
+            elif isinstance(chunk, ToolCallDelta):
+                self._chars += len(chunk.arguments)
+            elif isinstance(chunk, UsageReport):
+                self.reported = chunk.usage
+
+    def total(self, request: ChatRequest | EmbeddingRequest) -> Usage:
+        """Return what a whole reply used; our guess, if the provider did not say."""
+        return self.reported if self.reported.total_tokens else self.estimate(request)
+
+    def estimate(self, request: ChatRequest | EmbeddingRequest) -> Usage:
+        """Return what was reported, and where that is less than was seen, our guess."""
+        output = max(self.reported.output_tokens, -(-self._chars // 4))
+        return attrs.evolve(
+            self.reported,
+            input_tokens=self.reported.input_tokens or _prompt_tokens(request),
+            output_tokens=output,
+            estimated=True,
+        )
+
+
+@attrs.define(eq=False)
+class Attempt:
+    """One request to one provider, which has all it needs to be sent."""
+
+    parts: Parts
+    emit: EventSink
+    call: Call
+    guarded: Guarded
+    request: ChatRequest | EmbeddingRequest
+    number: int
+    turn: Turn
+    permit: Permit
+    grant: Grant
+    started: float
+    first_byte: float | None = None
+    meter: Meter = attrs.field(factory=Meter)
+    closed: bool = False
+
+    def answered(self) -> None:
+        """Take note that the first of the reply is here."""
+        if self.first_byte is None:
+            self.first_byte = trio.current_time() - self.started
+
+    def succeeded(self, usage: Usage) -> None:
+        """End it with a whole reply."""
+        self._close("ok", Outcome.SUCCESS, usage, None)
+
+    def failed(self, error: DuckError) -> None:
+        """End it with the provider's failure, or its refusal."""
+        if isinstance(error, RateLimited):
+            pause = error.retry_after or PAUSE_AFTER_429
+            tell(lambda: self.guarded.limiter.cast(RateLimiter.block, pause))
+        self._close(error.code, outcome_of(error), self._usage_so_far(error), error)
+
+    def abandoned(self) -> None:
+        """End it because nobody waits for the reply any more."""
+        self._close("cancelled", Outcome.NEITHER, self._usage_so_far(None), None)
+
+    def _usage_so_far(self, error: DuckError | None) -> Usage:
+        """Return what the provider will probably bill for a reply that broke off."""
+        unclear = error is None or isinstance(
+            error, BadProviderResponse | ProviderTimeout
+        )
+        return self.meter.estimate(self.request) if unclear else self.meter.reported
+
+    def _close(
+        self, outcome: str, health: Outcome, usage: Usage, error: DuckError | None
+    ) -> None:
+        assert not self.closed, "an attempt ends once"
+        self.closed = True
+        now = trio.current_time()
+        guarded, its = self.guarded, self.guarded.board
+        its.turns.discard(self.turn.id)
+        tell(lambda: self.parts.queue.cast(RequestQueue.leave, self.turn))
+        latency = self.first_byte or now - self.started
+        tell(
+            lambda: guarded.breaker.cast(
+                CircuitBreaker.settle, self.permit, health, latency
+            )
+        )
+        tell(
+            lambda: guarded.limiter.cast(
+                RateLimiter.settle, self.grant, usage.total_tokens
+            )
+        )
+        cost = 0 if not usage.total_tokens else self._cost(usage)
+        ok = outcome == "ok"
+        tell(
+            lambda: self.parts.costs.cast(
+                CostTracker.track,
+                guarded.config.name,
+                self.request.model,
+                usage,
+                cost,
+                ok=ok,
+            )
+        )
+        its.requests += 1
+        its.failures += 0 if ok or outcome == "cancelled" else 1
+        report = self.call.report
+        if cost is not None:
+            report.cost = (report.cost or 0) + cost
+        report.cost_estimated |= usage.estimated
+        self.emit(
+            AttemptEnded(
+                job=report.job,
+                request_id=report.request_id,
+                provider=guarded.config.name,
+                model=self.request.model,
+                attempt=self.number,
+                outcome=outcome,
+                duration=now - self.started,
+                first_byte=self.first_byte,
+                queued=report.queued,
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                cost_usd=None if cost is None else usd(cost),
+                estimated=usage.estimated,
+                error=None if error is None else error.message,
+            )
+        )
+
+    def _cost(self, usage: Usage) -> int | None:
+        return self.guarded.provider.estimate_cost(usage, self.request.model)
+
+
+async def open_attempt(
+    parts: Parts,
+    emit: EventSink,
+    call: Call,
+    guarded: Guarded,
+    request: ChatRequest | EmbeddingRequest,
+) -> Attempt:
+    """Get all permissions to send *request* to *guarded*, waiting for them in turn.
+
+    Raises:
+        CircuitOpen: the provider's breaker refuses.
+        RateLimited: the request can never fit the rate limit.
+        QueueFull: too many wait already.
+        Unavailable, InternalError: an actor does not answer.
+    """
+    since = trio.current_time()
+    turn = await _turn(parts, call, guarded)
+    guarded.board.turns.add(turn.id)
+    permit: Permit | None = None
+    try:
+        permit = await _permit(guarded)
+        grant = await _grant(call, guarded, request)
+    except BaseException:
+        guarded.board.turns.discard(turn.id)
+        tell(lambda: parts.queue.cast(RequestQueue.leave, turn))
+        if permit is not None:
+            unused = permit
+            tell(
+                lambda: guarded.breaker.cast(
+                    CircuitBreaker.settle, unused, Outcome.NEITHER, 0.0
+                )
+            )
+        raise
+    now = trio.current_time()
+    report = call.report
+    report.queued += now - since
+    report.attempts += 1
+    report.provider = guarded.config.name
+    report.model = request.model
+    return Attempt(
+        parts=parts,
+        emit=emit,
+        call=call,
+        guarded=guarded,
+        request=request,
+        number=report.attempts,
+        turn=turn,
+        permit=permit,
+        grant=grant,
+        started=now,
+    )
+
+
+async def _turn(parts: Parts, call: Call, guarded: Guarded) -> Turn:
+    ticket, queue = next(_tickets), parts.queue
+    lane, priority = guarded.config.name, call.options.priority
+    try:
+        return await ask(lambda: queue.call(RequestQueue.enter, ticket, lane, priority))
+    except trio.Cancelled:
+        tell(lambda: queue.cast(RequestQueue.forget, ticket))
+        raise
+
+
+async def _permit(guarded: Guarded) -> Permit:
+    breaker = guarded.breaker
+    permit = await ask(lambda: breaker.call(CircuitBreaker.admit))
+    if permit is not None:
+        return permit
+    name = guarded.config.name
+    at = retry_at(guarded.board.breaker)
+    raise CircuitOpen(
+        f"{name!r} has failed too often, and is left alone for now",
+        provider=name,
+        retry_after=None if at is None else max(0.0, at - trio.current_time()),
+    )
+
+
+async def _grant(
+    call: Call, guarded: Guarded, request: ChatRequest | EmbeddingRequest
+) -> Grant:
+    ticket, limiter = next(_tickets), guarded.limiter
+    tokens = _tokens_to_reserve(guarded, request)
+    priority = call.options.priority
+    try:
+        return await ask(
+            lambda: limiter.call(RateLimiter.acquire, ticket, tokens, priority)
+        )
+    except trio.Cancelled:
+        tell(lambda: limiter.cast(RateLimiter.forget, ticket))
+        raise
+
+
+def _tokens_to_reserve(
+    guarded: Guarded, request: ChatRequest | EmbeddingRequest
+) -> int:
+    limit = guarded.config.limits.tokens_per_minute
+    if limit is None:
+        return 0
+    prompt = _prompt_tokens(request)
+    if isinstance(request, EmbeddingRequest):
+        return prompt
+    if request.max_tokens is not None:
+        return prompt + request.max_tokens * (request.n or 1)
+    # What the client did not bound must not keep it from being sent at all.
+    return max(prompt, min(prompt + USUAL_REPLY, limit))
+
+
+def _prompt_tokens(request: ChatRequest | EmbeddingRequest) -> int:
+    if isinstance(request, ChatRequest):
+        return prompt_tokens(request)
+    return sum(
+        text_tokens(item) if isinstance(item, str) else len(item)
+        for item in request.input
+    )

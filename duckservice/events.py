@@ -1,0 +1,122 @@
+"""What happens in the service, as frozen values, and their way into the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias, assert_never
+
+import attrs
+import structlog
+
+import supervisors
+
+
+@attrs.frozen(kw_only=True)
+class BreakerMoved:
+    """A circuit breaker changed its phase."""
+
+    provider: str
+    was: str
+    now: str
+
+
+@attrs.frozen(kw_only=True)
+class AttemptEnded:
+    """One request to one provider has ended: the canonical line of the log."""
+
+    job: str
+    request_id: str
+    provider: str
+    model: str
+    attempt: int
+    outcome: str
+    """``ok``, ``cancelled``, or the code of the error."""
+    duration: float
+    """Seconds, from the permission to the end."""
+    first_byte: float | None
+    """Seconds to the first of the reply; None where there was none."""
+    queued: float
+    """Seconds waited for a turn and for the rate limit."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: str | None = None
+    estimated: bool = False
+    """Whether tokens and cost are our estimate, because the provider did not say."""
+    error: str | None = None
+
+
+Event: TypeAlias = BreakerMoved | AttemptEnded | supervisors.Event
+EventSink: TypeAlias = Callable[[Event], None]
+
+log = structlog.get_logger("duckservice")
+
+
+def to_log(event: Event) -> None:
+    """Write *event* to the log, as one line."""
+    match event:
+        case AttemptEnded():
+            _attempt(event)
+        case BreakerMoved(provider=provider, was=was, now=now):
+            log.warning("breaker.moved", provider=provider, was=was, now=now)
+        case _:
+            _supervision(event)
+
+
+def _attempt(event: AttemptEnded) -> None:
+    write = log.info if event.outcome in {"ok", "cancelled"} else log.warning
+    write(
+        "attempt",
+        job=event.job,
+        request_id=event.request_id,
+        provider=event.provider,
+        model=event.model,
+        attempt=event.attempt,
+        outcome=event.outcome,
+        ms=round(event.duration * 1000, 1),
+        first_byte_ms=None
+        if event.first_byte is None
+        else round(event.first_byte * 1000, 1),
+        queued_ms=round(event.queued * 1000, 1),
+        input_tokens=event.input_tokens,
+        output_tokens=event.output_tokens,
+        cost_usd=event.cost_usd,
+        estimated=event.estimated,
+        error=event.error,
+    )
+
+
+def _supervision(event: supervisors.Event) -> None:
+    match event:
+        case supervisors.ChildStarted(path, incarnation):
+            write = log.debug if incarnation == 1 else log.info
+            write("actor.started", actor=path, incarnation=incarnation)
+        case supervisors.ChildTerminated(path, exit_):
+            log.error("actor.ended", actor=path, **_exit(exit_))
+        case supervisors.StartError(path, exit_):
+            log.error("actor.start_failed", actor=path, **_exit(exit_))
+        case supervisors.ShutdownError(path, exit_):
+            log.warning("actor.shutdown_error", actor=path, **_exit(exit_))
+        case supervisors.GaveUp(path, child):
+            log.critical("supervisor.gave_up", supervisor=path or "root", child=child)
+        case supervisors.ChildUnkillable(path, stack):
+            log.critical("actor.unkillable", actor=path, stack=stack)
+        case _:
+            assert_never(event)
+
+
+def _exit(exit_: supervisors.Exit) -> dict[str, object]:
+    match exit_:
+        case supervisors.Crashed(error):
+            # The processor prints the traceback without locals.
+            return {"exit": "crashed", "exc_info": error}
+        case supervisors.ShutDown(reason):
+            return {
+                "exit": "shutdown",
+                "reason": None if reason is None else repr(reason),
+            }
+        case supervisors.Normal():
+            return {"exit": "normal"}
+        case supervisors.Killed():
+            return {"exit": "killed"}
+        case _:
+            assert_never(exit_)

@@ -1,0 +1,320 @@
+"""A running service: the tree around `Service`, and what is to be known of it.
+
+This is what the gateway talks to, and what `duckservice.open_service` wraps.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeAlias, cast, final
+
+import attrs
+import trio
+
+import duckservice
+from duckservice.actors.circuit_breaker import CircuitBreaker
+from duckservice.actors.cost_tracker import CostTracker
+from duckservice.actors.rate_limiter import RateLimiter
+from duckservice.actors.request_queue import RequestQueue
+from duckservice.asking import ask
+from duckservice.completion import ModelInfo
+from duckservice.config import Config
+from duckservice.core.circuit_breaker import phase_name
+from duckservice.core.cost_sums import By, Sum, Summary, Timeframe
+from duckservice.core.pricing import usd
+from duckservice.errors import DuckError, InvalidRequest, NotFound, Unavailable
+from duckservice.providers.base import Provider
+from duckservice.service import Service
+from duckservice.tree import Guarded, Seams, make_parts, tree
+from supervisors import ChildNotFound, Node, Supervisor, open_supervisor
+
+Json: TypeAlias = dict[str, Any]
+
+PROVIDER_ACTIONS = ("enable", "disable", "reset", "check")
+BYS = ("provider", "model", "day", "hour", "total")
+TIMEFRAMES = ("all", "hour", "day", "week", "month")
+
+#: Seconds that readiness waits for the actors' answers.
+READY_WITHIN = 2.0
+
+
+class RestartRequested(Exception):
+    """Somebody asked for the actor to be crashed and restarted."""
+
+
+@final
+@attrs.define(eq=False)
+class RunningService(Service):
+    """A service whose tree runs: requests (see `Service`), and a look inside."""
+
+    root: Supervisor | None = None
+    _started: float = attrs.field(factory=trio.current_time)
+
+    # What is to be known.
+
+    async def status(self) -> Json:
+        """Return the state of the whole, at one glance."""
+        summary = await self._summary("all", "total")
+        queue = await self.queue()
+        return {
+            "version": duckservice.__version__,
+            "pid": os.getpid(),
+            "uptime_s": round(trio.current_time() - self._started, 3),
+            "state": "draining" if self.draining else "running",
+            "requests": attrs.asdict(self.counters),
+            "queue": queue,
+            "providers": {
+                name: {
+                    "breaker": phase_name(guarded.board.breaker),
+                    "enabled": phase_name(guarded.board.breaker) != "disabled",
+                    "in_flight": len(guarded.board.turns),
+                    "health": round(guarded.board.health.score, 3),
+                }
+                for name, guarded in self.parts.providers.items()
+            },
+            "cost_usd": usd(summary.total.cost),
+        }
+
+    async def queue(self) -> Json:
+        """Return how many requests run and wait."""
+        statistics = await ask(lambda: self.parts.queue.call(RequestQueue.statistics))
+        return {
+            "waiting": statistics.waiting,
+            "running": sum(statistics.running_by_lane.values()),
+            "depth": dict(statistics.waiting_by_priority),
+            "lanes": {
+                lane: {"waiting": waiting, "running": statistics.running_by_lane[lane]}
+                for lane, waiting in statistics.waiting_by_lane.items()
+            },
+            "oldest_wait_s": round(statistics.oldest_wait, 3),
+            "paused": statistics.paused,
+            "max_size": statistics.max_size,
+        }
+
+    async def pause_queue(self, *, paused: bool) -> Json:
+        """Give no more turns, or give them again; requests under way go on."""
+        method = RequestQueue.pause if paused else RequestQueue.resume
+        await ask(lambda: self.parts.queue.call(method))
+        return await self.queue()
+
+    def tree(self) -> Json:
+        """Return the supervision tree."""
+        if self.root is None:
+            msg = "the supervision tree is not up"
+            raise Unavailable(msg)
+        return _node(self.root.inspect())
+
+    async def costs(self, by: str, timeframe: str) -> Json:
+        """Return what was spent in *timeframe*, split *by*.
+
+        Raises:
+            InvalidRequest: one of them is not known.
+        """
+        _check_word("by", by, BYS)
+        _check_word("since", timeframe, TIMEFRAMES)
+        summary = await self._summary(cast(Timeframe, timeframe), cast(By, by))
+        return {
+            "by": summary.by,
+            "since": summary.timeframe,
+            "from": _utc(summary.since),
+            "rows": [{"key": row.key, **_sum(row.sum)} for row in summary.rows],
+            "total": _sum(summary.total),
+        }
+
+    async def providers(self) -> list[Json]:
+        """Return each provider's state, limits and figures."""
+        summary = await self._summary("all", "provider")
+        spent = {row.key: row.sum.cost for row in summary.rows}
+        return [
+            await _provider(guarded, spent.get(name, 0))
+            for name, guarded in self.parts.providers.items()
+        ]
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """Return the models that the configuration names, patterns left out."""
+        found = dict[str, ModelInfo]()
+        for name, guarded in self.parts.providers.items():
+            config = guarded.config
+            for model in (*config.model_map, *_configured_models(guarded)):
+                if not set(model) & set("*?["):
+                    found.setdefault(model, ModelInfo(id=model, owned_by=name))
+        return tuple(found.values())
+
+    async def ready(self) -> Json:
+        """Return that the actors answer.
+
+        Raises:
+            Unavailable: one does not, or the service is about to stop.
+        """
+        if self.draining:
+            msg = "draining"
+            raise Unavailable(msg)
+        with trio.move_on_after(READY_WITHIN) as scope:
+            await self._summary("all", "total")
+            await ask(lambda: self.parts.queue.call(RequestQueue.statistics))
+        if scope.cancelled_caught:
+            msg = f"an actor did not answer within {READY_WITHIN:g} s"
+            raise Unavailable(msg)
+        return {"ready": True}
+
+    # What operators may do.
+
+    async def provider_action(self, name: str, action: str) -> Json:
+        """Carry out one of `PROVIDER_ACTIONS`; return the provider's state after it.
+
+        Raises:
+            NotFound: there is no such provider.
+            InvalidRequest: there is no such action.
+        """
+        guarded = self.parts.providers.get(name)
+        if guarded is None:
+            msg = f"no provider {name!r}; there are: {', '.join(self.parts.providers)}"
+            raise NotFound(msg)
+        _check_word("action", action, PROVIDER_ACTIONS)
+        if action == "check":
+            return await _check(guarded)
+        method = {
+            "enable": CircuitBreaker.enable,
+            "disable": CircuitBreaker.disable,
+            "reset": CircuitBreaker.reset,
+        }[action]
+        await ask(lambda: guarded.breaker.call(method))
+        return await _provider(guarded, None)
+
+    async def restart_actor(self, path: str) -> None:
+        """Crash what runs at *path* of the tree; its supervisor restarts it by policy.
+
+        Raises:
+            NotFound: nothing runs there.
+        """
+        msg = f"no actor runs at {path!r}; `duck tree` shows the paths"
+        if self.root is None:
+            raise NotFound(msg)
+        try:
+            self.root.crash_child(path, RestartRequested(path))
+        except ChildNotFound as error:
+            raise NotFound(msg) from error
+
+    async def _summary(self, timeframe: Timeframe, by: By) -> Summary:
+        costs = self.parts.costs
+        return await ask(lambda: costs.call(CostTracker.summary, timeframe, by))
+
+
+@asynccontextmanager
+async def open_running(
+    config: Config,
+    *,
+    providers: Mapping[str, Provider] | None = None,
+    seams: Seams | None = None,
+    gateway: Callable[[RunningService], Callable[..., Awaitable[object]]] | None = None,
+) -> AsyncGenerator[RunningService]:
+    """Run the whole tree for the length of a block.
+
+    *providers* replace the configured adapters (tests do that); *gateway* makes,
+    from the service, the child that serves a socket.
+    """
+    if providers is None:
+        from duckservice.providers.catalog import make_provider  # noqa: PLC0415 - httpx takes 0.3 s to import, and tests with own providers need none of it
+
+        providers = {name: make_provider(its) for name, its in config.providers.items()}
+    seams = seams or Seams()
+    parts = make_parts(config, providers)
+    service = RunningService(config, parts, seams)
+    spec = tree(
+        config, parts, seams, gateway=None if gateway is None else gateway(service)
+    )
+    async with open_supervisor(spec, on_event=seams.emit) as root:
+        service.root = root
+        yield service
+
+
+# Values to show.
+
+
+def _configured_models(guarded: Guarded) -> Sequence[str]:
+    return guarded.config.models
+
+
+async def _provider(guarded: Guarded, cost: int | None) -> Json:
+    its, config = guarded.board, guarded.config
+    limiter = await ask(lambda: guarded.limiter.call(RateLimiter.statistics))
+    phase = phase_name(its.breaker)
+    return {
+        "name": config.name,
+        "adapter": config.adapter,
+        "models": list(_configured_models(guarded)),
+        "priority": config.priority,
+        "breaker": phase,
+        "enabled": phase != "disabled",
+        "in_flight": len(its.turns),
+        "max_concurrency": config.max_concurrency,
+        "health": round(its.health.score, 3),
+        "latency_ms": None
+        if its.health.latency is None
+        else round(its.health.latency * 1000, 1),
+        "requests": its.requests,
+        "failures": its.failures,
+        "cost_usd": None if cost is None else usd(cost),
+        "limiter": {
+            "available": limiter.requests_available,
+            "tokens_available": limiter.tokens_available,
+            "waiting": limiter.waiting,
+            "blocked_s": None
+            if limiter.blocked_until is None
+            else round(limiter.blocked_until - trio.current_time(), 3),
+        },
+    }
+
+
+async def _check(guarded: Guarded) -> Json:
+    try:
+        report = await guarded.provider.health_check()
+    except DuckError as error:
+        return {"name": guarded.config.name, "healthy": False, "detail": error.message}
+    return {
+        "name": guarded.config.name,
+        "healthy": report.healthy,
+        "latency_ms": round(report.latency * 1000, 1),
+        "detail": report.detail,
+    }
+
+
+def _node(node: Node) -> Json:
+    shown: Json = {
+        "name": node.id,
+        "path": node.path,
+        "kind": node.kind,
+        "state": node.state,
+        "restarts": node.restarts,
+        "inbox": node.inbox,
+        "last_crash": node.last_crash,
+    }
+    if node.kind != "worker":
+        shown["strategy"] = node.strategy
+        shown["children"] = [_node(child) for child in node.children]
+    return shown
+
+
+def _sum(sum_: Sum) -> Json:
+    return {
+        "requests": sum_.requests,
+        "failures": sum_.failures,
+        "input_tokens": sum_.input_tokens,
+        "output_tokens": sum_.output_tokens,
+        "cached_tokens": sum_.cached_tokens,
+        "cost_usd": usd(sum_.cost),
+        "unpriced": sum_.unpriced,
+    }
+
+
+def _utc(seconds: int | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def _check_word(what: str, word: str, allowed: Sequence[str]) -> None:
+    if word not in allowed:
+        msg = f"{what} is {word!r}; it may be: {', '.join(allowed)}"
+        raise InvalidRequest(msg, param=what)

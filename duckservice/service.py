@@ -1,0 +1,522 @@
+"""The way of a request, from top to bottom.
+
+The caller's own task carries it: plan which providers to ask, in which order;
+for each, get the permissions (`attempt`), send, and settle; decide what a
+failure means (`core.retry`); answer. Nothing here holds state between requests.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Self, TypeAlias, TypeVar
+
+import attrs
+import trio
+
+from duckservice.attempt import Attempt, Call, open_attempt
+from duckservice.call import Answer, CallOptions, CallReport, StreamAnswer
+from duckservice.completion import (
+    ChatRequest,
+    Chunk,
+    Completion,
+    EmbeddingRequest,
+    Embeddings,
+    Usage,
+)
+from duckservice.config import Config
+from duckservice.core import circuit_breaker, retry
+from duckservice.core.input_bound import input_tokens_bound
+from duckservice.core.pricing import usd
+from duckservice.core.retry import FailOver, GiveUp, Retry, RetryPolicy
+from duckservice.core.route import Candidate, NoneEligible, order
+from duckservice.errors import (
+    BadProviderResponse,
+    BudgetExceeded,
+    CircuitOpen,
+    DeadlineExceeded,
+    Draining,
+    DuckError,
+    InvalidRequest,
+    ModelNotFound,
+    NoAvailableProvider,
+    RequestError,
+    Unavailable,
+)
+from duckservice.tree import Guarded, Parts, Seams
+
+T = TypeVar("T")
+R = TypeVar("R", ChatRequest, EmbeddingRequest)
+
+Plan: TypeAlias = deque[tuple[Guarded, R]]
+"""Which providers to ask, the best first, each in its own words for the model."""
+
+
+@attrs.define(eq=False)
+class Counters:
+    """Requests of clients since the start."""
+
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    in_flight: int = 0
+
+
+@attrs.define(eq=False)
+class Service:
+    """Carries requests to providers."""
+
+    config: Config
+    parts: Parts
+    seams: Seams
+    counters: Counters = attrs.field(factory=Counters)
+    draining: bool = False
+    _serving: dict[str, tuple[Guarded, ...]] = attrs.field(
+        factory=dict[str, tuple[Guarded, ...]]
+    )
+
+    async def complete(
+        self, request: ChatRequest, options: CallOptions | None = None
+    ) -> Answer[Completion]:
+        """Return the completion that the first able provider gives.
+
+        Raises:
+            DuckError: see `duckservice.errors` for what each class means.
+        """
+        async with self._call(options or CallOptions()) as call:
+            plan = self._plan(request)
+            self._check_cost(plan, call.options)
+            value = await self._attempts(call, plan, _complete)
+        return Answer(value, call.report)
+
+    @asynccontextmanager
+    async def stream(
+        self, request: ChatRequest, options: CallOptions | None = None
+    ) -> AsyncGenerator[StreamAnswer]:
+        """Stream the completion; entered when its first chunks are here.
+
+        Until then a failing provider is replaced unseen. From then on it is not:
+        a stream that breaks off raises a typed error, and nothing is repeated.
+        """
+        async with self._call(options or CallOptions()) as call:
+            plan = self._plan(request)
+            self._check_cost(plan, call.options)
+            opened = await self._attempts(call, plan, _open_stream)
+            async with opened:
+                yield StreamAnswer(opened, call.report)
+
+    async def embed(
+        self, request: EmbeddingRequest, options: CallOptions | None = None
+    ) -> Answer[Embeddings]:
+        """Return the embeddings that the first able provider gives.
+
+        Raises:
+            DuckError: see `duckservice.errors` for what each class means.
+        """
+        async with self._call(options or CallOptions()) as call:
+            value = await self._attempts(call, self._plan(request), _embed)
+        return Answer(value, call.report)
+
+    async def count_tokens(
+        self, request: ChatRequest, options: CallOptions | None = None
+    ) -> Usage:
+        """Return the prompt's size, from the provider that would be asked first."""
+        async with self._call(options or CallOptions()):
+            guarded, its = self._plan(request)[0]
+            return await guarded.provider.count_tokens(its)
+
+    def new_id(self) -> str:
+        """Return an id that sorts by time."""
+        milliseconds = int(self.seams.wall_clock() * 1000)
+        return f"{milliseconds:012x}{self.seams.random.getrandbits(64):016x}"
+
+    # The call.
+
+    @asynccontextmanager
+    async def _call(self, options: CallOptions) -> AsyncGenerator[Call]:
+        """Count a request in and out, and hold it to its deadline."""
+        id_ = self.new_id()
+        request_id = options.request_id or f"req_{id_}"
+        call = Call(options, CallReport(job=f"job_{id_}", request_id=request_id))
+        counters = self.counters
+        counters.total += 1
+        counters.in_flight += 1
+        completed = False
+        try:
+            if self.draining:
+                msg = "the daemon is about to stop, and takes no new requests"
+                raise Draining(msg, retry_after=1.0)
+            with trio.CancelScope() as scope:
+                if options.deadline is not None:
+                    scope.deadline = options.deadline
+                yield call
+            if scope.cancelled_caught:
+                msg = "the request's deadline has passed"
+                raise DeadlineExceeded(msg)
+            completed = True
+        except DuckError as error:
+            error.job, error.request_id = call.report.job, request_id
+            raise
+        finally:
+            counters.in_flight -= 1
+            counters.completed += completed
+            counters.failed += not completed
+
+    # The plan.
+
+    def _plan(self, request: R) -> Plan[R]:
+        """Return whom to ask, the best first; fallback models come behind.
+
+        Raises:
+            ModelNotFound: nobody serves the model, nor one of its fallbacks.
+            InvalidRequest: nobody who serves it can translate the request.
+            CircuitOpen: everybody who could is taking a rest.
+        """
+        plan: Plan[R] = deque()
+        refusals = list[DuckError]()
+        for model in (
+            request.model,
+            *self.config.routing.fallbacks.get(request.model, ()),
+        ):
+            its = (
+                request
+                if model == request.model
+                else attrs.evolve(request, model=model)
+            )
+            able = self._able(its, refusals)
+            if able:
+                plan.extend((guarded, its) for guarded in self._ranked(able, refusals))
+        if plan:
+            return plan
+        if refusals:
+            raise refusals[0]
+        msg = f"no provider serves the model {request.model!r}"
+        raise ModelNotFound(msg, param="model")
+
+    def _able(
+        self, request: ChatRequest | EmbeddingRequest, refusals: list[DuckError]
+    ) -> list[Guarded]:
+        """Return who serves the model and can translate the request."""
+        serving = self._who_serves(request.model)
+        if isinstance(request, EmbeddingRequest):
+            return list(serving)
+        able = list[Guarded]()
+        for guarded in serving:
+            try:
+                guarded.provider.check(request)
+            except InvalidRequest as refusal:
+                refusals.append(refusal)
+            else:
+                able.append(guarded)
+        return able
+
+    def _who_serves(self, model: str) -> tuple[Guarded, ...]:
+        serving = self._serving.get(model)
+        if serving is None:
+            serving = tuple(
+                guarded
+                for guarded in self.parts.providers.values()
+                if guarded.provider.supports_model(model)
+            )
+            if serving:  # so that made-up names cannot fill the memory
+                self._serving[model] = serving
+        return serving
+
+    def _ranked(
+        self, able: list[Guarded], refusals: list[DuckError]
+    ) -> Sequence[Guarded]:
+        now = trio.current_time()
+        chance = self.seams.random.random()
+        candidates = [_candidate(guarded, now) for guarded in able]
+        route = order(candidates, self.config.routing.strategy, chance)
+        if isinstance(route, NoneEligible):
+            names = ", ".join(repr(guarded.config.name) for guarded in able)
+            wait = None if route.retry_at is None else max(0.0, route.retry_at - now)
+            msg = f"left alone for now, after failures: {names}"
+            refusals.append(CircuitOpen(msg, retry_after=wait))
+            return ()
+        by_name = {guarded.config.name: guarded for guarded in able}
+        ranked = [by_name[name] for name in route.names]
+        if len(ranked) > 1:
+            # Whoever has asked us to wait is asked last, but is asked.
+            ranked.sort(key=lambda guarded: _blocked(guarded, now))
+        return ranked
+
+    def _check_cost(self, plan: Plan[ChatRequest], options: CallOptions) -> None:
+        """Keep only those providers that cannot exceed the caller's limit.
+
+        Raises:
+            BudgetExceeded: there are none, or the cost cannot be bounded.
+        """
+        if options.max_cost is None:
+            return
+        worst = [_worst_cost(guarded, request) for guarded, request in plan]
+        fitting = [
+            candidate
+            for candidate, cost in zip(plan, worst, strict=True)
+            if cost is not None and cost <= options.max_cost
+        ]
+        if not fitting:
+            known = [cost for cost in worst if cost is not None]
+            may = (
+                f"may cost {usd(min(known))} USD"
+                if known
+                else (
+                    "cannot be bounded in cost (set max_tokens; the model needs a price)"
+                )
+            )
+            msg = f"the request {may}, and its limit is {usd(options.max_cost)} USD"
+            raise BudgetExceeded(msg)
+        plan.clear()
+        plan.extend(fitting)
+
+    # The attempts.
+
+    async def _attempts(
+        self, call: Call, plan: Plan[R], send: Callable[[Attempt, R], Awaitable[T]]
+    ) -> T:
+        """Ask one provider after the other, each as often as the policy says."""
+        errors = list[DuckError]()
+        tried = set[str]()
+        while plan:
+            guarded, request = plan[0]
+            try:
+                attempt = await open_attempt(
+                    self.parts, self.seams.emit, call, guarded, request
+                )
+            except DuckError as refusal:
+                if refusal.provider is None and not isinstance(refusal, Unavailable):
+                    raise
+                errors.append(refusal)
+                plan.popleft()
+                continue
+            self._earn_retry(guarded, tried)
+            try:
+                return await send(attempt, request)
+            except DuckError as error:
+                errors.append(error)
+                pause = self._what_next(call, plan, errors)
+            if pause is None:
+                plan.popleft()
+            else:
+                await trio.sleep(pause)
+        raise _verdict(errors)
+
+    def _earn_retry(self, guarded: Guarded, tried: set[str]) -> None:
+        if guarded.config.name not in tried:
+            tried.add(guarded.config.name)
+            its = guarded.board
+            its.retry_budget = retry.earn(its.retry_budget)
+
+    def _what_next(
+        self, call: Call, plan: Plan[R], errors: Sequence[DuckError]
+    ) -> float | None:
+        """Return the pause before the same provider is asked again, None for the next.
+
+        Raises:
+            DuckError: what the *errors* so far amount to, if that is the answer.
+        """
+        error = errors[-1]
+        decision = retry.decide(
+            error,
+            attempt=call.report.attempts,
+            policy=self._retry_policy,
+            chance=self.seams.random.random(),
+            now=trio.current_time(),
+            deadline=call.options.deadline,
+            others_left=len(plan) > 1,
+            delivered=False,
+        )
+        match decision:
+            case FailOver():
+                return None
+            case Retry(after):
+                its = plan[0][0].board
+                budget = retry.spend(its.retry_budget)
+                if budget is None:
+                    raise _verdict(errors)
+                its.retry_budget = budget
+                return after
+            case GiveUp():
+                raise _verdict(errors)
+
+    @property
+    def _retry_policy(self) -> RetryPolicy:
+        its = self.config.retry
+        return RetryPolicy(
+            max_attempts=its.max_attempts,
+            base_delay=its.base_delay,
+            max_delay=its.max_delay,
+            jitter=its.jitter,
+        )
+
+
+# What is sent.
+
+
+async def _complete(attempt: Attempt, request: ChatRequest) -> Completion:
+    with _settled(attempt):
+        completion = await attempt.guarded.provider.complete(request)
+        attempt.answered()
+        attempt.succeeded(completion.usage)
+    return completion
+
+
+async def _embed(attempt: Attempt, request: EmbeddingRequest) -> Embeddings:
+    with _settled(attempt):
+        embeddings = await attempt.guarded.provider.embed(request)
+        attempt.answered()
+        attempt.succeeded(embeddings.usage)
+    return embeddings
+
+
+async def _open_stream(attempt: Attempt, request: ChatRequest) -> OpenStream:
+    with _settled(attempt, unless_open=True):
+        async with AsyncExitStack() as stack:
+            batches = await stack.enter_async_context(
+                attempt.guarded.provider.stream(request)
+            )
+            first = await anext(batches, None)
+            if first is None:
+                msg = "the stream ended before it began"
+                raise BadProviderResponse(msg, provider=attempt.guarded.config.name)
+            attempt.answered()
+            attempt.meter.read(first)
+            return OpenStream(attempt, first, batches, stack.pop_all())
+
+
+@attrs.define(eq=False)
+class OpenStream:
+    """A stream whose first chunks are here; leaving it ends the attempt.
+
+    It is an iterator and no generator, so one that is left early leaks nothing.
+    """
+
+    attempt: Attempt
+    first: Sequence[Chunk] | None
+    rest: AsyncIterator[Sequence[Chunk]]
+    _stack: AsyncExitStack
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Sequence[Chunk]:
+        first = self.first
+        if first is not None:
+            self.first = None
+            return first
+        attempt = self.attempt
+        try:
+            batch = await anext(self.rest)
+        except StopAsyncIteration:
+            if not attempt.closed:
+                attempt.succeeded(attempt.meter.total(attempt.request))
+            raise
+        except DuckError as error:
+            attempt.failed(error)
+            raise
+        attempt.meter.read(batch)
+        return batch
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self._stack.__aexit__(kind, error, traceback)
+        finally:
+            if not self.attempt.closed:
+                self.attempt.abandoned()
+
+
+@attrs.define
+class _settled:  # noqa: N801 - used like a function, as contextlib's are
+    """End the attempt by how the block ends, if the block has not ended it."""
+
+    attempt: Attempt
+    unless_open: bool = False
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.attempt.closed or (error is None and self.unless_open):
+            return
+        if isinstance(error, DuckError):
+            self.attempt.failed(error)
+        else:
+            self.attempt.abandoned()
+
+
+# Pure helpers.
+
+
+def _candidate(guarded: Guarded, now: float) -> Candidate:
+    its, config = guarded.board, guarded.config
+    # Half open, only the breaker itself knows: the end of a probe may be in its
+    # inbox, ahead of the question. It refuses at once if there is no place.
+    half_open = isinstance(its.breaker, circuit_breaker.HalfOpen)
+    return Candidate(
+        name=config.name,
+        priority=config.priority,
+        weight=config.weight,
+        eligible=half_open or circuit_breaker.eligible(its.breaker, now),
+        retry_at=circuit_breaker.retry_at(its.breaker),
+        health=its.health.rested(now - its.health_at).score,
+        load=its.load,
+        latency=its.health.latency,
+    )
+
+
+def _blocked(guarded: Guarded, now: float) -> bool:
+    limiter = guarded.board.limiter
+    return limiter is not None and limiter.blocked_until > now
+
+
+def _worst_cost(guarded: Guarded, request: ChatRequest) -> int | None:
+    bound = input_tokens_bound(request)
+    if bound is None or request.max_tokens is None:
+        return None
+    output = request.max_tokens * (request.n or 1)
+    # Writing to a provider's cache may cost more than reading the prompt.
+    costs = [
+        guarded.provider.estimate_cost(usage, request.model)
+        for usage in (
+            Usage(input_tokens=bound, output_tokens=output),
+            Usage(input_tokens=bound, output_tokens=output, cache_write_tokens=bound),
+        )
+    ]
+    known = [cost for cost in costs if cost is not None]
+    return max(known) if len(known) == len(costs) else None
+
+
+def _verdict(errors: Sequence[DuckError]) -> DuckError:
+    """Return the one error that says what became of all attempts."""
+    if isinstance(errors[-1], RequestError):
+        return errors[-1]
+    if all(isinstance(error, CircuitOpen) for error in errors):
+        return min(errors, key=lambda error: error.retry_after or 0.0)
+    if len({error.provider for error in errors}) == 1:
+        return errors[-1]
+    tried = "; ".join(
+        f"{error.provider or 'duckservice'}: {error.code}" for error in errors
+    )
+    waits = [error.retry_after for error in errors if error.retry_after is not None]
+    verdict = NoAvailableProvider(
+        f"no provider could serve the request ({tried})",
+        retry_after=min(waits, default=None),
+    )
+    verdict.__cause__ = ExceptionGroup("every provider failed", list(errors))
+    return verdict

@@ -1,0 +1,218 @@
+"""The supervision tree: who is started, in which order, and what a crash does.
+
+    root (one_for_one)
+    ├── cost_tracker
+    ├── providers (one_for_one)
+    │   └── <name> (one_for_all)
+    │       ├── rate_limiter
+    │       ├── circuit_breaker
+    │       └── client              closes the connections when it ends
+    ├── request_queue
+    └── gateway                     in the daemon only: listener and connections
+
+Refs outlive restarts, and what must outlive them too is on the board, so no
+part has to be restarted because another one was: the root is one_for_one, and
+a crash of the queue breaks no connection of a client.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import attrs
+import trio
+
+from duckservice.actors.board import Board, ProviderBoard
+from duckservice.actors.circuit_breaker import CircuitBreaker
+from duckservice.actors.cost_tracker import CostTracker
+from duckservice.actors.rate_limiter import RateLimiter
+from duckservice.actors.request_queue import RequestQueue
+from duckservice.config import Config, ProviderConfig
+from duckservice.core.circuit_breaker import BreakerPolicy
+from duckservice.core.cost_sums import CostSums
+from duckservice.core.limiter import Limits
+from duckservice.events import EventSink, to_log
+from duckservice.providers.base import Provider
+from supervisors import (
+    ActorRef,
+    ChildSpec,
+    Strategy,
+    SupervisorSpec,
+    actor,
+    child,
+    supervisor,
+)
+
+#: Messages that may wait for an actor: more than there can be callers, so that
+#: a full inbox means a stuck actor, and not a busy one.
+MAX_INBOX = 10_000
+
+
+@attrs.frozen(kw_only=True)
+class Seams:
+    """What comes from outside and is replaced in tests; time itself is trio's clock."""
+
+    wall_clock: Callable[[], float] = time.time
+    """Seconds since the epoch; for calendars only, never for measuring."""
+    random: random.Random = attrs.field(factory=random.Random)
+    """For jitter, weights and ids."""
+    emit: EventSink = to_log
+
+
+@attrs.frozen
+class Guarded:
+    """A provider, with the actors that guard it."""
+
+    config: ProviderConfig
+    provider: Provider
+    breaker: ActorRef[CircuitBreaker]
+    limiter: ActorRef[RateLimiter]
+    board: ProviderBoard
+
+
+@attrs.frozen(kw_only=True)
+class Parts:
+    """The addresses of everything, valid before and after every restart."""
+
+    providers: Mapping[str, Guarded]
+    queue: ActorRef[RequestQueue]
+    costs: ActorRef[CostTracker]
+    board: Board
+
+
+def make_parts(config: Config, providers: Mapping[str, Provider]) -> Parts:
+    """Make the addresses; nothing runs yet."""
+    board = Board(
+        providers={
+            name: ProviderBoard(name, its.max_concurrency)
+            for name, its in config.providers.items()
+        }
+    )
+    return Parts(
+        providers={
+            name: Guarded(
+                config=its,
+                provider=providers[name],
+                breaker=ActorRef(f"circuit_breaker.{name}", max_inbox=MAX_INBOX),
+                limiter=ActorRef(f"rate_limiter.{name}", max_inbox=MAX_INBOX),
+                board=board.providers[name],
+            )
+            for name, its in config.providers.items()
+        },
+        queue=ActorRef("request_queue", max_inbox=MAX_INBOX),
+        costs=ActorRef("cost_tracker", max_inbox=MAX_INBOX),
+        board=board,
+    )
+
+
+def tree(
+    config: Config,
+    parts: Parts,
+    seams: Seams,
+    *,
+    gateway: Callable[..., Awaitable[object]] | None = None,
+) -> SupervisorSpec:
+    """Return the whole tree; *gateway* serves the daemon's socket."""
+    children = [
+        _named(
+            "cost_tracker",
+            actor(parts.costs, CostTracker, CostSums(), seams.wall_clock),
+        ),
+        supervisor(
+            "providers",
+            _patient(
+                [
+                    supervisor(name, _provider(guarded, parts.board, seams))
+                    for name, guarded in parts.providers.items()
+                ]
+            ),
+        ),
+        _named("request_queue", _queue(config, parts)),
+    ]
+    if gateway is not None:
+        children.append(child("gateway", gateway))
+    return _patient(children)
+
+
+def _provider(guarded: Guarded, board: Board, seams: Seams) -> SupervisorSpec:
+    config = guarded.config
+    limits = Limits(
+        capacity=config.rate_limit.capacity if config.rate_limit else None,
+        refill_rate=config.rate_limit.refill_rate if config.rate_limit else None,
+        requests_per_minute=config.limits.requests_per_minute,
+        tokens_per_minute=config.limits.tokens_per_minute,
+    )
+    policy = BreakerPolicy(
+        failure_threshold=config.breaker.failure_threshold,
+        success_threshold=config.breaker.success_threshold,
+        reset_timeout=config.breaker.reset_timeout,
+        half_open_max=config.breaker.half_open_max,
+        # A probe may take as long as a request may.
+        probe_timeout=config.timeout.total,
+    )
+    limiter, breaker = guarded.limiter, guarded.breaker
+    return _patient(
+        [
+            _named(
+                "rate_limiter",
+                actor(
+                    limiter,
+                    RateLimiter.start,
+                    limiter,
+                    config.name,
+                    limits,
+                    guarded.board,
+                ),
+            ),
+            _named(
+                "circuit_breaker",
+                actor(
+                    breaker,
+                    CircuitBreaker.start,
+                    config.name,
+                    policy,
+                    board,
+                    seams.emit,
+                ),
+            ),
+            child("client", _client, guarded.provider),
+        ],
+        Strategy.ONE_FOR_ALL,
+    )
+
+
+def _queue(config: Config, parts: Parts) -> ChildSpec:
+    lanes = {name: its.config.max_concurrency for name, its in parts.providers.items()}
+    return actor(
+        parts.queue,
+        RequestQueue.start,
+        lanes,
+        config.queue.max_size,
+        config.queue.aging,
+        parts.board,
+    )
+
+
+async def _client(provider: Provider) -> None:
+    """Close the provider's connections when the tree, or this part of it, stops."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.move_on_after(2, shield=True):
+            await provider.aclose()
+
+
+def _named(id_: str, spec: ChildSpec) -> ChildSpec:
+    """Give an actor a short id: its path says the rest."""
+    return attrs.evolve(spec, id=id_)
+
+
+def _patient(
+    children: Sequence[ChildSpec], strategy: Strategy = Strategy.ONE_FOR_ONE
+) -> SupervisorSpec:
+    """Allow more restarts than OTP's default: one message must not end a daemon."""
+    return SupervisorSpec(
+        children=children, strategy=strategy, max_restarts=20, max_seconds=10.0
+    )

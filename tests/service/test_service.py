@@ -1,0 +1,334 @@
+from __future__ import annotations
+
+import pytest
+import trio
+
+from duckservice.actors.request_queue import RequestQueue
+from duckservice.call import CallOptions
+from duckservice.completion import EmbeddingRequest, TextDelta
+from duckservice.config import LimitsConfig, QueueConfig, RateLimitConfig, RetryConfig
+from duckservice.core.circuit_breaker import Closed, Open
+from duckservice.errors import (
+    BadProviderResponse,
+    BudgetExceeded,
+    CircuitOpen,
+    DeadlineExceeded,
+    Draining,
+    InvalidRequest,
+    ModelNotFound,
+    NoAvailableProvider,
+    ProviderError,
+    QueueFull,
+    RateLimited,
+)
+from duckservice.events import AttemptEnded
+from duckservice.providers.mock import MockProvider
+from duckservice.providers.mock_script import MockReply, MockScript
+
+from .conftest import chat, mock_config, running
+
+FAILS = MockScript(failure_rate=1.0)
+
+
+async def test_a_request_is_answered_and_accounted_for(autojump_clock) -> None:
+    async with running(mock_config("a"), a=MockProvider("a")) as (service, events):
+        answer = await service.complete(chat("hello"))
+        assert answer.value.text == "hello"
+        assert answer.report.provider == "a"
+        assert answer.report.attempts == 1
+        summary = (await service.costs("provider", "all"))["rows"]
+        assert [(row["key"], row["requests"]) for row in summary] == [("a", 1)]
+        assert answer.report.cost is not None
+        assert answer.report.cost > 0
+        (attempt,) = [e for e in events if isinstance(e, AttemptEnded)]
+        assert attempt.outcome == "ok"
+        assert service.counters.completed == 1
+
+
+async def test_a_stream_is_answered_and_accounted_for(autojump_clock) -> None:
+    async with running(mock_config("a"), a=MockProvider("a")) as (service, _):
+        text = ""
+        async with service.stream(chat("one two three")) as answer:
+            async for batch in answer.batches:
+                text += "".join(c.text for c in batch if isinstance(c, TextDelta))
+        assert text == "one two three"
+        assert answer.report.cost
+        assert not answer.report.cost_estimated
+
+
+async def test_embeddings_come_back_in_order(autojump_clock) -> None:
+    async with running(mock_config("a"), a=MockProvider("a")) as (service, _):
+        request = EmbeddingRequest(model="mock-1", input=("x", "y"))
+        answer = await service.embed(request)
+        assert len(answer.value.vectors) == 2
+
+
+async def test_a_failing_provider_is_replaced_by_the_next(autojump_clock) -> None:
+    config = mock_config("bad", "good")
+    async with running(
+        config, bad=MockProvider("bad", FAILS), good=MockProvider("good")
+    ) as (service, _):
+        answer = await service.complete(chat())
+        assert answer.report.provider == "good"
+        assert answer.report.attempts == 2
+
+
+async def test_a_stream_that_fails_at_its_start_is_replaced(autojump_clock) -> None:
+    config = mock_config("bad", "good")
+    async with running(
+        config, bad=MockProvider("bad", FAILS), good=MockProvider("good")
+    ) as (service, _), service.stream(chat()) as answer:
+        assert answer.report.provider == "good"
+        async for _batch in answer.batches:
+            pass
+
+
+async def test_a_stream_that_breaks_off_is_an_error_and_never_repeated(
+    autojump_clock,
+) -> None:
+    config = mock_config("cut", "good")
+    cut = MockProvider("cut", MockScript(cut_after=2))
+    async with running(config, cut=cut, good=MockProvider("good")) as (service, events):
+        text = ""
+        with pytest.raises(BadProviderResponse):
+            async with service.stream(chat("one two three four")) as answer:
+                async for batch in answer.batches:
+                    text += "".join(c.text for c in batch if isinstance(c, TextDelta))
+        assert text == "one two "
+        (attempt,) = [e for e in events if isinstance(e, AttemptEnded)]
+        assert attempt.outcome == "bad_provider_response"
+        assert attempt.estimated
+        assert attempt.output_tokens > 0, "what was delivered will be billed"
+
+
+async def test_leaving_a_stream_early_gives_everything_back_and_is_billed(
+    autojump_clock,
+) -> None:
+    async with running(mock_config("a"), a=MockProvider("a")) as (service, events):
+        async with service.stream(chat("a b c d e f")) as answer:
+            await anext(answer.batches)
+            await anext(answer.batches)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not service.parts.board.providers["a"].turns
+        (attempt,) = [e for e in events if isinstance(e, AttemptEnded)]
+        assert attempt.outcome == "cancelled"
+        assert attempt.cost_usd != "0"
+        assert (await service.queue())["running"] == 0
+
+
+async def test_the_same_provider_is_asked_again_after_a_pause(autojump_clock) -> None:
+    script = MockScript(errors={1: ProviderError("once"), 2: ProviderError("twice")})
+    async with running(mock_config("a"), a=MockProvider("a", script)) as (service, _):
+        answer = await service.complete(chat())
+        assert answer.report.attempts == 3
+
+
+async def test_attempts_are_limited(autojump_clock) -> None:
+    config = mock_config("a", retry=RetryConfig(max_attempts=2))
+    async with running(config, a=MockProvider("a", FAILS)) as (service, _):
+        with pytest.raises(ProviderError) as info:
+            await service.complete(chat())
+        assert info.value.provider == "a"
+        assert info.value.job
+        assert service.parts.board.providers["a"].requests == 2
+
+
+async def test_the_callers_own_mistake_is_not_repeated(autojump_clock) -> None:
+    script = MockScript(errors={1: InvalidRequest("no such thing")})
+    config = mock_config("a", "b")
+    async with running(config, a=MockProvider("a", script), b=MockProvider("b")) as (
+        service,
+        _,
+    ):
+        with pytest.raises(InvalidRequest):
+            await service.complete(chat())
+        assert service.parts.board.providers["b"].requests == 0
+        assert service.parts.board.providers["a"].breaker == Closed(
+            era=service.parts.board.providers["a"].breaker.era
+        )
+
+
+async def test_a_provider_that_fails_too_often_is_left_alone_and_tried_again(
+    autojump_clock,
+) -> None:
+    script = MockScript(errors={n: ProviderError("down") for n in (1, 2, 3)})
+    config = mock_config("a", retry=RetryConfig(max_attempts=1))
+    async with running(config, a=MockProvider("a", script)) as (service, _):
+        for _ in range(3):
+            with pytest.raises(ProviderError):
+                await service.complete(chat())
+        await trio.testing.wait_all_tasks_blocked()
+        assert isinstance(service.parts.board.providers["a"].breaker, Open)
+        with pytest.raises(CircuitOpen) as info:
+            await service.complete(chat())
+        assert info.value.retry_after == pytest.approx(10.0)
+        await trio.sleep(10)
+        for _ in range(3):
+            await service.complete(chat())
+        await trio.testing.wait_all_tasks_blocked()
+        assert isinstance(service.parts.board.providers["a"].breaker, Closed)
+
+
+async def test_an_open_breaker_sends_its_traffic_to_the_next(autojump_clock) -> None:
+    config = mock_config("bad", "good")
+    async with running(
+        config, bad=MockProvider("bad", FAILS), good=MockProvider("good")
+    ) as (service, _):
+        for _ in range(10):
+            assert (await service.complete(chat())).report.provider == "good"
+        assert service.parts.board.providers["bad"].requests == 3
+
+
+async def test_all_failing_providers_are_named(autojump_clock) -> None:
+    config = mock_config("a", "b")
+    async with running(
+        config, a=MockProvider("a", FAILS), b=MockProvider("b", FAILS)
+    ) as (service, _):
+        with pytest.raises(NoAvailableProvider, match="a: provider_error; b: "):
+            await service.complete(chat())
+
+
+async def test_an_unknown_model_is_the_callers_mistake(autojump_clock) -> None:
+    async with running(mock_config("a"), a=MockProvider("a")) as (service, _):
+        with pytest.raises(ModelNotFound) as info:
+            await service.complete(chat(model="gpt-17"))
+        assert info.value.param == "model"
+
+
+async def test_a_fallback_model_serves_when_nobody_else_does(autojump_clock) -> None:
+    config = mock_config("a", fallbacks={"gpt-17": ("mock-1",)})
+    async with running(config, a=MockProvider("a")) as (service, _):
+        answer = await service.complete(chat(model="gpt-17"))
+        assert answer.report.model == "mock-1"
+
+
+async def test_turns_are_limited_and_given_by_priority(autojump_clock) -> None:
+    config = mock_config("a", max_concurrency=1)
+    provider = MockProvider("a", MockScript(latency=1.0))
+    order = list[str]()
+    async with (
+        running(config, a=provider) as (service, _),
+        trio.open_nursery() as nursery,
+    ):
+
+        async def one(name: str, priority) -> None:
+            await service.complete(chat(name), CallOptions(priority=priority))
+            order.append(name)
+
+        nursery.start_soon(one, "first", "low")
+        await trio.sleep(0.1)
+        for name in ("low", "normal", "high"):
+            nursery.start_soon(one, name, name)
+            await trio.sleep(0.1)
+    assert order == ["first", "high", "normal", "low"]
+
+
+async def test_a_full_queue_says_so_at_once(autojump_clock) -> None:
+    config = mock_config("a", max_concurrency=1, queue=QueueConfig(max_size=1))
+    provider = MockProvider("a", MockScript(latency=1.0))
+    async with (
+        running(config, a=provider) as (service, _),
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(service.complete, chat())
+        nursery.start_soon(service.complete, chat())
+        await trio.sleep(0.1)
+        with pytest.raises(QueueFull):
+            await service.complete(chat())
+
+
+async def test_who_gives_up_waiting_leaves_nothing_behind(autojump_clock) -> None:
+    config = mock_config("a", max_concurrency=1)
+    provider = MockProvider("a", MockScript(latency=10.0))
+    async with (
+        running(config, a=provider) as (service, _),
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(service.complete, chat())
+        await trio.sleep(0.1)
+        with trio.move_on_after(1):
+            await service.complete(chat())
+        statistics = await service.parts.queue.call(RequestQueue.statistics)
+        assert statistics.waiting == 0
+        assert statistics.running_by_lane == {"a": 1}
+
+
+async def test_the_rate_limit_spreads_requests(autojump_clock) -> None:
+    config = mock_config("a", rate_limit=RateLimitConfig(capacity=2, refill_rate=1.0))
+    async with running(config, a=MockProvider("a")) as (service, _):
+        since = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(service.complete, chat())
+        assert trio.current_time() - since == pytest.approx(3.0, abs=0.01)
+
+
+async def test_what_can_never_fit_the_limit_is_refused_at_once(autojump_clock) -> None:
+    config = mock_config("a", limits=LimitsConfig(tokens_per_minute=100))
+    async with running(config, a=MockProvider("a")) as (service, _):
+        with pytest.raises(RateLimited) as info:
+            await service.complete(chat(max_tokens=1000))
+        assert not info.value.retryable
+
+
+async def test_after_a_429_nothing_is_sent_for_as_long_as_asked(autojump_clock) -> None:
+    script = MockScript(errors={1: RateLimited("slow down", retry_after=7.0)})
+    async with running(mock_config("a"), a=MockProvider("a", script)) as (service, _):
+        since = trio.current_time()
+        answer = await service.complete(chat())
+        assert answer.report.attempts == 2
+        assert trio.current_time() - since >= 7.0
+        assert isinstance(service.parts.board.providers["a"].breaker, Closed)
+
+
+async def test_the_deadline_ends_a_request(autojump_clock) -> None:
+    provider = MockProvider("a", MockScript(latency=100.0))
+    async with running(mock_config("a"), a=provider) as (service, events):
+        deadline = trio.current_time() + 5
+        with pytest.raises(DeadlineExceeded):
+            await service.complete(chat(), CallOptions(deadline=deadline))
+        assert trio.current_time() == pytest.approx(deadline)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await service.queue())["running"] == 0
+        assert [e.outcome for e in events if isinstance(e, AttemptEnded)] == [
+            "cancelled"
+        ]
+
+
+async def test_a_request_that_may_cost_too_much_is_not_sent(autojump_clock) -> None:
+    async with running(mock_config("a"), a=MockProvider("a")) as (service, _):
+        with pytest.raises(BudgetExceeded):
+            await service.complete(chat(max_tokens=1000), CallOptions(max_cost=10))
+        with pytest.raises(BudgetExceeded, match="cannot be bounded"):
+            await service.complete(chat(), CallOptions(max_cost=10**12))
+        await service.complete(chat(max_tokens=1000), CallOptions(max_cost=10**12))
+        assert service.parts.board.providers["a"].requests == 1
+
+
+async def test_a_draining_service_takes_nothing_new(autojump_clock) -> None:
+    async with running(mock_config("a"), a=MockProvider("a")) as (service, _):
+        service.draining = True
+        with pytest.raises(Draining):
+            await service.complete(chat())
+
+
+async def test_a_disabled_provider_gets_nothing_until_enabled(autojump_clock) -> None:
+    async with running(mock_config("a"), a=MockProvider("a")) as (service, _):
+        assert (await service.provider_action("a", "disable"))["enabled"] is False
+        with pytest.raises(CircuitOpen):
+            await service.complete(chat())
+        await service.restart_actor("providers/a/circuit_breaker")
+        with pytest.raises(CircuitOpen):
+            await service.complete(chat())
+        await service.provider_action("a", "enable")
+        await service.complete(chat())
+
+
+async def test_tool_calls_pass_through(autojump_clock) -> None:
+    from duckservice.completion import Tool, ToolCall
+
+    call = ToolCall(id="c1", name="look", arguments='{"x":1}')
+    script = MockScript(replies=(MockReply(tool_calls=(call,)),))
+    async with running(mock_config("a"), a=MockProvider("a", script)) as (service, _):
+        answer = await service.complete(chat(tools=(Tool(name="look"),)))
+        assert answer.value.choices[0].tool_calls == (call,)
