@@ -23,7 +23,7 @@ from duckservice.asking import ask
 from duckservice.completion import ModelInfo
 from duckservice.config import Config
 from duckservice.core.circuit_breaker import phase_name
-from duckservice.core.cost_sums import By, Sum, Summary, Timeframe
+from duckservice.core.cost_sums import By, Sum, Summary
 from duckservice.core.pricing import usd
 from duckservice.errors import DuckError, InvalidRequest, NotFound, Unavailable
 from duckservice.providers.base import Provider
@@ -35,7 +35,6 @@ Json: TypeAlias = dict[str, Any]
 
 PROVIDER_ACTIONS = ("enable", "disable", "reset", "check")
 BYS = ("provider", "model", "day", "hour", "total")
-TIMEFRAMES = ("all", "hour", "day", "week", "month")
 
 #: Seconds that readiness waits for the actors' answers.
 READY_WITHIN = 2.0
@@ -57,7 +56,7 @@ class RunningService(Service):
 
     async def status(self) -> Json:
         """Return the state of the whole, at one glance."""
-        summary = await self._summary("all", "total")
+        summary = await self._summary("total")
         queue = await self.queue()
         return {
             "version": duckservice.__version__,
@@ -107,26 +106,30 @@ class RunningService(Service):
             raise Unavailable(msg)
         return _node(self.root.inspect())
 
-    async def costs(self, by: str, timeframe: str) -> Json:
-        """Return what was spent in *timeframe*, split *by*.
+    async def costs(self, by: str, since: float | None = None) -> Json:
+        """Return what was spent since then (seconds since the epoch), split *by*.
 
         Raises:
-            InvalidRequest: one of them is not known.
+            InvalidRequest: *by* is none of `BYS`.
         """
         _check_word("by", by, BYS)
-        _check_word("since", timeframe, TIMEFRAMES)
-        summary = await self._summary(cast(Timeframe, timeframe), cast(By, by))
+        its, costs = cast(By, by), self.parts.costs
+        if since is None:
+            summary = await self._summary(its)
+        else:
+            summary = await ask(
+                lambda: costs.call(CostTracker.summary_since, since, its)
+            )
         return {
             "by": summary.by,
-            "since": summary.timeframe,
-            "from": _utc(summary.since),
+            "since": None if summary.since is None else _utc(summary.since),
             "rows": [{"key": row.key, **_sum(row.sum)} for row in summary.rows],
             "total": _sum(summary.total),
         }
 
     async def providers(self) -> list[Json]:
         """Return each provider's state, limits and figures."""
-        summary = await self._summary("all", "provider")
+        summary = await self._summary("provider")
         spent = {row.key: row.sum.cost for row in summary.rows}
         return [
             await _provider(guarded, spent.get(name, 0))
@@ -153,7 +156,7 @@ class RunningService(Service):
             msg = "draining"
             raise Unavailable(msg)
         with trio.move_on_after(READY_WITHIN) as scope:
-            await self._summary("all", "total")
+            await self._summary("total")
             await ask(lambda: self.parts.queue.call(RequestQueue.statistics))
         if scope.cancelled_caught:
             msg = f"an actor did not answer within {READY_WITHIN:g} s"
@@ -198,9 +201,13 @@ class RunningService(Service):
         except ChildNotFound as error:
             raise NotFound(msg) from error
 
-    async def _summary(self, timeframe: Timeframe, by: By) -> Summary:
+    def new_request_id(self) -> str:
+        """Return an id for a request that came without one."""
+        return f"req_{self.new_id()}"
+
+    async def _summary(self, by: By) -> Summary:
         costs = self.parts.costs
-        return await ask(lambda: costs.call(CostTracker.summary, timeframe, by))
+        return await ask(lambda: costs.call(CostTracker.summary, "all", by))
 
 
 @asynccontextmanager
@@ -310,8 +317,8 @@ def _sum(sum_: Sum) -> Json:
     }
 
 
-def _utc(seconds: int | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
+def _utc(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def _check_word(what: str, word: str, allowed: Sequence[str]) -> None:

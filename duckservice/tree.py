@@ -38,6 +38,7 @@ from duckservice.providers.base import Provider
 from supervisors import (
     ActorRef,
     ChildSpec,
+    Restart,
     Strategy,
     SupervisorSpec,
     actor,
@@ -132,7 +133,9 @@ def tree(
         _named("request_queue", _queue(config, parts)),
     ]
     if gateway is not None:
-        children.append(child("gateway", gateway))
+        # It returns when the daemon has drained it; only a crash restarts it.
+        spec = child("gateway", gateway)
+        children.append(attrs.evolve(spec, restart=Restart.TRANSIENT))
     return _patient(children)
 
 

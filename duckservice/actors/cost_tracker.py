@@ -36,3 +36,7 @@ class CostTracker:
     def summary(self, timeframe: Timeframe = "all", by: By = "total") -> Summary:
         """Return what was spent in *timeframe*, split *by*."""
         return self._sums.summary(self._wall_clock(), timeframe, by)
+
+    def summary_since(self, since: float, by: By = "total") -> Summary:
+        """Return what was spent since then (seconds since the epoch), split *by*."""
+        return self._sums.summary_since(self._wall_clock(), since, by)

@@ -36,7 +36,7 @@ async def test_a_request_is_answered_and_accounted_for(autojump_clock) -> None:
         assert answer.value.text == "hello"
         assert answer.report.provider == "a"
         assert answer.report.attempts == 1
-        summary = (await service.costs("provider", "all"))["rows"]
+        summary = (await service.costs("provider"))["rows"]
         assert [(row["key"], row["requests"]) for row in summary] == [("a", 1)]
         assert answer.report.cost is not None
         assert answer.report.cost > 0

@@ -1,0 +1,5 @@
+"""``python -m duckservice`` is ``duckd``."""
+
+from duckservice.daemon import main
+
+main()

@@ -1,0 +1,259 @@
+"""duckd: one process that owns a machine's LLM traffic.
+
+    start     configuration, log, socket (locked), tree; then "daemon.ready"
+    run       until SIGTERM, SIGINT, or POST /v1/shutdown
+    drain     no new requests; those under way are answered, for drain_grace
+    end       the tree stops in order; a second signal ends it at once
+
+Exit codes: 0; 1 requests were cut off, or the tree gave up; 2 usage; 69 another
+daemon serves the socket; 78 configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import signal
+import sys
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import structlog
+import trio
+
+from duckservice import __version__, paths
+from duckservice.config import Config, ConfigError, load
+from duckservice.gateway.app.application import make_app
+from duckservice.gateway.server import Server, ServerLimits
+from duckservice.gateway.unix_socket import UnixListener, bind_unix
+from duckservice.log import setup as setup_log
+from duckservice.paths import EXIT_CONFIG, StartupError
+from duckservice.providers.base import Provider
+from duckservice.running import RunningService, open_running
+from duckservice.tree import Seams
+from supervisors import SupervisionError
+
+EXIT_CUT_OFF = 1
+
+log = structlog.get_logger("duckd")
+
+
+@attrs.define(eq=False)
+class Daemon:
+    """A service behind a socket."""
+
+    service: RunningService
+    socket: Path
+    _server: Server | None = None
+    _stopping: trio.Event = attrs.field(factory=trio.Event)
+
+    def drain(self) -> None:
+        """Finish what is there and take nothing new; the socket goes on answering."""
+        self.service.draining = True
+
+    def shutdown(self) -> None:
+        """Drain, then end; see `stopped`."""
+        self._stopping.set()
+
+    async def stopped(self, grace: float) -> bool:
+        """Wait for `shutdown`, and then for the requests under way.
+
+        Returns False if some were not answered within *grace* seconds.
+        """
+        await self._stopping.wait()
+        self.drain()
+        server = self._server
+        if server is None:
+            return True
+        log.info("daemon.draining", in_flight=self.service.counters.in_flight)
+        server.drain()
+        with trio.move_on_after(grace) as scope:
+            await server.wait_idle()
+        if scope.cancelled_caught:
+            log.warning(
+                "daemon.cut_off",
+                in_flight=self.service.counters.in_flight,
+                grace_s=grace,
+            )
+        return not scope.cancelled_caught
+
+    async def serve(
+        self,
+        make_server: Callable[[], Server],
+        *,
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        """Serve the socket; the gateway's place in the tree.
+
+        The listener outlives a crash of the gateway, so no client is refused.
+        """
+        self._server = make_server()
+        task_status.started()
+        await self._server.serve()
+
+
+@asynccontextmanager
+async def open_daemon(
+    config: Config,
+    socket: Path,
+    *,
+    providers: Mapping[str, Provider] | None = None,
+    seams: Seams | None = None,
+    limits: ServerLimits | None = None,
+) -> AsyncGenerator[Daemon]:
+    """Run the service and its socket for the length of a block.
+
+    Raises:
+        StartupError: the socket cannot be had; the message says why.
+        RestartIntensityReached: the tree has given up; the block was cancelled.
+    """
+    access = config.service.access
+    with bind_unix(socket, access.mode, access.group) as listener:
+        made = list[Daemon]()
+
+        def gateway(service: RunningService) -> Callable[..., Awaitable[None]]:
+            daemon = Daemon(service, socket)
+            made.append(daemon)
+            return _gateway(daemon, listener, limits or ServerLimits())
+
+        async with open_running(
+            config, providers=providers, seams=seams, gateway=gateway
+        ):
+            yield made[0]
+
+
+def _gateway(
+    daemon: Daemon, listener: UnixListener, limits: ServerLimits
+) -> Callable[..., Awaitable[None]]:
+    app = make_app(
+        daemon.service, control=daemon, wall_clock=daemon.service.seams.wall_clock
+    )
+
+    def make_server() -> Server:
+        return Server(
+            app,
+            [listener],
+            limits=limits,
+            new_request_id=daemon.service.new_request_id,
+        )
+
+    async def serve(*, task_status: trio.TaskStatus[None]) -> None:
+        await daemon.serve(make_server, task_status=task_status)
+
+    return serve
+
+
+# The process.
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the daemon; the entry point of ``duckd`` and ``python -m duckservice``."""
+    options = _parser().parse_args(argv)
+    try:
+        config = _load(options.config, os.environ)
+        setup_log(config.log, sys.stderr)
+        socket = paths.socket_path(
+            os.environ, flag=options.socket, configured=config.service.socket
+        )
+        sys.exit(trio.run(_run, config, socket))
+    except ConfigError as error:
+        sys.stderr.write(f"duckd: the configuration is refused\n{error}\n")
+        sys.exit(EXIT_CONFIG)
+    except StartupError as error:
+        sys.stderr.write(f"duckd: {error}\n")
+        sys.exit(error.exit_code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="duckd", description="The local daemon that owns a machine's LLM traffic."
+    )
+    parser.add_argument("--config", metavar="FILE", help="config.toml to read")
+    parser.add_argument("--socket", metavar="PATH", help="Unix socket to serve")
+    parser.add_argument("--version", action="version", version=f"duckd {__version__}")
+    return parser
+
+
+def _load(flag: str | None, environ: Mapping[str, str]) -> Config:
+    found = paths.config_path(environ, flag=flag)
+    if found is None or (not found.explicit and not found.path.exists()):
+        return load(None, environ)
+    return load(found.path, environ)
+
+
+async def _run(config: Config, socket: Path) -> int:
+    """Run until told to stop; return the exit code."""
+    since = trio.current_time()
+    code = 0
+    try:
+        with (
+            trio.open_signal_receiver(
+                signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+            ) as signals,
+            trio.CancelScope() as now,
+        ):
+            async with (
+                open_daemon(config, socket) as daemon,
+                trio.open_nursery() as nursery,
+            ):
+                nursery.start_soon(_obey, signals, daemon, now)
+                _announce(config, daemon, trio.current_time() - since)
+                finished = await daemon.stopped(config.service.drain_grace)
+                code = 0 if finished else EXIT_CUT_OFF
+                nursery.cancel_scope.cancel()
+        if now.cancelled_caught:
+            code = EXIT_CUT_OFF
+    except SupervisionError as error:
+        log.critical("daemon.gave_up", exc_info=error)
+        return EXIT_CUT_OFF
+    log.info("daemon.stopped", exit_code=code)
+    return code
+
+
+def _announce(config: Config, daemon: Daemon, took: float) -> None:
+    # What lives now lives until the end: the collector need not look again.
+    gc.collect()
+    gc.freeze()
+    for warning in config.warnings:
+        log.warning("config.warning", message=str(warning))
+    if config.is_default:
+        log.warning(
+            "daemon.no_config",
+            message="no config.toml was found: only the mock provider is there",
+        )
+    log.info(
+        "daemon.ready",
+        socket=str(daemon.socket),
+        version=__version__,
+        pid=os.getpid(),
+        providers=list(config.providers),
+        ms=round(took * 1000, 1),
+    )
+
+
+async def _obey(
+    signals: AsyncIterator[int], daemon: Daemon, now: trio.CancelScope
+) -> None:
+    """Drain at the first signal to stop, end at once at the second."""
+    asked = False
+    async for number in signals:
+        name = signal.Signals(number).name
+        if number == signal.SIGHUP:
+            log.warning("daemon.signal", signal=name, does="nothing; restart to reload")
+        elif asked:
+            log.warning("daemon.signal", signal=name, does="ends at once")
+            now.cancel()
+        else:
+            asked = True
+            log.info("daemon.signal", signal=name, does="drains, then ends")
+            daemon.shutdown()
