@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         EmbeddingRequest as EmbeddingRequest,
         Embeddings as Embeddings,
         Message as Message,
+        TextDelta as TextDelta,
         Usage as Usage,
     )
     from duckservice.config import Config as Config
@@ -53,6 +54,7 @@ _HOME = {
     "EmbeddingRequest": "completion",
     "Embeddings": "completion",
     "Message": "completion",
+    "TextDelta": "completion",
     "Usage": "completion",
     "Config": "config",
     "DuckError": "errors",

@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from typing import final
 
 import attrs
+import structlog
 import trio
 
 from duckservice.call import CallOptions
@@ -22,6 +23,7 @@ from duckservice.completion import (
     Embeddings,
 )
 from duckservice.config import Config
+from duckservice.events import Event, to_log
 from duckservice.providers.base import Provider
 from duckservice.running import RunningService, open_running
 from duckservice.tree import Seams
@@ -76,11 +78,15 @@ async def open_service(
     """Run the service for the length of a block.
 
     *providers* replace the configured adapters, by name. Requests under way
-    when the block ends are the block's to wait for.
+    when the block ends are the block's to wait for. Events go to structlog if
+    the program has configured it, and nowhere otherwise; *seams* say otherwise.
 
     Raises:
         RestartIntensityReached: the tree has given up; the block was cancelled.
     """
+    if seams is None:
+        # An unconfigured structlog prints to stdout, which is not ours to write to.
+        seams = Seams(emit=to_log if structlog.is_configured() else _ignore)
     async with open_running(config, providers=providers, seams=seams) as service:
         yield Duck(service)
 
@@ -107,6 +113,10 @@ async def _stream(
         aclosing(_one_by_one(answer.batches)) as chunks,
     ):
         yield chunks
+
+
+def _ignore(_event: Event) -> None:
+    pass
 
 
 async def _one_by_one(

@@ -1,0 +1,88 @@
+"""Arrows between packages point down only, and the pure parts stay pure."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted(
+    path for top in ("supervisors", "duckservice") for path in (ROOT / top).rglob("*.py")
+)
+
+ABOVE_THE_CORE = {
+    "duckservice.actors",
+    "duckservice.service",
+    "duckservice.running",
+    "duckservice.daemon",
+    "duckservice.gateway",
+    "duckservice.cli",
+}
+IO = {"trio", "httpx", "httpcore", "httptools", "structlog", "starlette"}
+
+#: What a file or package must not import.
+FORBIDDEN = {
+    "supervisors": {"duckservice", "httpx", "structlog"},
+    "supervisors/_restart.py": IO,
+    "supervisors/_spec.py": IO,
+    "duckservice/core": IO | {"supervisors", "random", "time"} | ABOVE_THE_CORE
+    | {"duckservice.providers"},
+    "duckservice/completion.py": IO | {"supervisors"} | ABOVE_THE_CORE,
+    "duckservice/errors.py": IO | {"supervisors"} | ABOVE_THE_CORE,
+    "duckservice/providers": {"supervisors"} | ABOVE_THE_CORE,
+    "duckservice/actors": {
+        "httpx",
+        "duckservice.providers",
+        "duckservice.service",
+        "duckservice.running",
+        "duckservice.gateway",
+    },
+    "duckservice/service.py": {"httpx", "starlette", "duckservice.gateway"},
+    "duckservice/gateway/wire": IO | {"supervisors", "duckservice.service"},
+    "duckservice/gateway": {"httpx", "duckservice.providers", "duckservice.actors"},
+    "duckservice/cli": {"httpx", "starlette"},
+}
+
+#: What may be seen of HTTP clients, and where: one seam, thin enough to replace.
+HTTPX_HERE = {"duckservice/providers"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_in(where: str, package: str) -> bool:
+    return where == package or where.startswith(package + "/")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_arrows_point_down(path: Path) -> None:
+    where = path.relative_to(ROOT).as_posix()
+    found = set(imports(path))
+    for package, banned in FORBIDDEN.items():
+        if is_in(where, package):
+            hits = {
+                name
+                for name in found
+                for ban in banned
+                if name == ban or name.startswith(ban + ".")
+            }
+            assert not hits, f"{package} must not import {sorted(hits)}"
+    if not any(is_in(where, package) for package in HTTPX_HERE):
+        assert not {n for n in found if n.split(".")[0] == "httpx"}, "httpx has one home"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_file_says_first_what_it_is_for(path: Path) -> None:
+    if path.name == "__init__.py" and not path.read_text().strip():
+        return
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    assert docstring, "the first line of a file says its one responsibility"
