@@ -1,14 +1,25 @@
-"""config.toml as frozen values. All durations are seconds, as floats."""
+"""config.toml as frozen values. All durations are seconds, as floats.
+
+The values say themselves what is allowed: the markers in their annotations
+(`Whole`, `Number`, `Duration`, ...) are what `duckservice.config_toml` checks a
+file against, and what its complaints quote.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias, final
+from typing import Annotated, Any, Final, Literal, TypeAlias, final
 
 import attrs
 
 AdapterName: TypeAlias = Literal["openai", "anthropic", "openai-compatible", "mock"]
+Strategy: TypeAlias = Literal[
+    "priority", "cheapest", "fastest", "least_busy", "weighted"
+]
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+LogFormat: TypeAlias = Literal["auto", "json", "console"]
+Window: TypeAlias = Literal["hour", "day", "month", "total"]
 
 
 @final
@@ -36,83 +47,180 @@ class Secret:
         return hash((Secret, self._value))
 
 
+@attrs.frozen
+class Whole:
+    """A whole number, both bounds allowed."""
+
+    least: int
+    most: int
+
+
+@attrs.frozen
+class Number:
+    """A finite number of more than 0."""
+
+    most: int
+
+
+@attrs.frozen
+class Money:
+    """An exact, finite number of US dollars, 0 or more, kept as decimal text."""
+
+
+@attrs.frozen
+class Duration:
+    """A length of time: "500ms", "5s", "1h30m", or a number of seconds."""
+
+    zero: bool = False
+    """Whether 0 is allowed."""
+
+
+@attrs.frozen
+class OctalMode:
+    """A file mode, written as octal text; one of these."""
+
+    modes: tuple[int, ...]
+
+
+@attrs.frozen
+class Text:
+    """Some text without control characters."""
+
+    chars_max: int
+    empty: bool = False
+    """Whether it may be empty."""
+
+
+@attrs.frozen
+class HeaderName:
+    """The name of an HTTP header."""
+
+
+@attrs.frozen
+class HeaderValue:
+    """The value of an HTTP header; it may hold a secret, so it is never shown."""
+
+
+@attrs.frozen
+class BaseUrl:
+    """An http or https URL without user, query or fragment."""
+
+
+Seconds: TypeAlias = Annotated[float, Duration()]
+SecondsOrZero: TypeAlias = Annotated[float, Duration(zero=True)]
+Dollars: TypeAlias = Annotated[str, Money()]
+ModelName: TypeAlias = Annotated[str, Text(chars_max=256)]
+
+MOCK_MODELS: Final = ("mock-echo", "mock-*")
+"""What the mock adapter serves by default; the first is what `duck ask` asks."""
+
+
+def not_a_key(default: Any) -> Any:
+    """Declare a field that says something about the file, and is no key in it."""
+    return attrs.field(default=default, metadata={"not_a_key": True}, eq=False)
+
+
 @attrs.frozen(kw_only=True)
 class AccessConfig:
-    mode: int = 0o600
-    group: str = ""
+    """Who may connect to the socket."""
+
+    mode: Annotated[int, OctalMode((0o600, 0o660))] = 0o600
+    group: Annotated[str, Text(chars_max=64, empty=True)] = ""
 
 
 @attrs.frozen(kw_only=True)
 class ServiceConfig:
+    """Where the daemon lives, and how it ends."""
+
     socket: Path | None = None
     state_dir: Path | None = None
     access: AccessConfig = attrs.field(factory=AccessConfig)
-    http: str = ""
+    http: Annotated[str, Text(chars_max=256, empty=True)] = ""
     token_file: Path | None = None
-    drain_grace: float = 30.0
+    drain_grace: SecondsOrZero = 30.0
 
 
 @attrs.frozen(kw_only=True)
 class StoreConfig:
-    url: str = "sqlite"
+    """Where durable jobs are kept."""
+
+    url: Annotated[str, Text(chars_max=4096)] = "sqlite"
 
 
 @attrs.frozen(kw_only=True)
 class QueueConfig:
-    max_size: int = 1000
-    max_jobs: int = 1_000_000
-    aging: float = 30.0
+    """How much may wait, and for how long behind others."""
+
+    max_size: Annotated[int, Whole(1, 1_000_000)] = 1000
+    max_jobs: Annotated[int, Whole(1, 1_000_000_000)] = 1_000_000
+    aging: Seconds = 30.0
 
 
 @attrs.frozen(kw_only=True)
 class TimeoutConfig:
-    connect: float = 5.0
-    first_byte: float = 60.0
-    idle: float = 30.0
-    total: float = 600.0
+    """How long a provider may take."""
+
+    connect: Seconds = 5.0
+    first_byte: Seconds = 60.0
+    idle: Seconds = 30.0
+    total: Seconds = 600.0
 
 
 @attrs.frozen(kw_only=True)
 class RateLimitConfig:
-    capacity: int
-    refill_rate: float
+    """A token bucket of requests."""
+
+    capacity: Annotated[int, Whole(1, 1_000_000)]
+    refill_rate: Annotated[float, Number(1_000_000)]
+    """Requests a second."""
 
 
 @attrs.frozen(kw_only=True)
 class LimitsConfig:
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
+    """What the provider allows in every window of 60 s; None is no limit."""
+
+    requests_per_minute: Annotated[int, Whole(1, 1_000_000_000)] | None = None
+    tokens_per_minute: Annotated[int, Whole(1, 1_000_000_000_000)] | None = None
 
 
 @attrs.frozen(kw_only=True)
 class BreakerConfig:
-    failure_threshold: int = 5
-    reset_timeout: float = 60.0
-    success_threshold: int = 3
-    half_open_max: int = 1
+    """When a failing provider gets a rest, and how it comes back."""
+
+    failure_threshold: Annotated[int, Whole(1, 1_000_000)] = 5
+    reset_timeout: Seconds = 60.0
+    success_threshold: Annotated[int, Whole(1, 1_000_000)] = 3
+    half_open_max: Annotated[int, Whole(1, 1_000_000)] = 1
 
 
 @attrs.frozen(kw_only=True)
 class PriceConfig:
     """USD per million tokens, exact."""
 
-    input: str
-    output: str
+    input: Dollars
+    output: Dollars
 
 
 @attrs.frozen(kw_only=True)
 class ProviderConfig:
+    """One provider: where it is, what it serves, how much it is given to do."""
+
     name: str
+    """The name of its table."""
     adapter: AdapterName
     api_key: Secret | None = None
-    base_url: str = ""
-    models: tuple[str, ...] = ()
-    model_map: Mapping[str, str] = attrs.field(factory=dict[str, str])
-    priority: int = 1
-    weight: int = 1
-    max_concurrency: int = 64
+    base_url: Annotated[str, BaseUrl()] = ""
+    """Without a slash at its end; empty only for `mock`, and in values made in Python."""
+    models: tuple[ModelName, ...] = ()
+    """Exact names or globs; empty: what the adapter serves by default."""
+    model_map: Mapping[ModelName, ModelName] = attrs.field(factory=dict[str, str])
+    priority: Annotated[int, Whole(0, 1_000_000)] = 1
+    weight: Annotated[int, Whole(1, 1_000_000)] = 1
+    max_concurrency: Annotated[int, Whole(1, 100_000)] = 64
     timeout: TimeoutConfig = attrs.field(factory=TimeoutConfig)
-    headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    headers: Mapping[Annotated[str, HeaderName()], Annotated[str, HeaderValue()]] = (
+        attrs.field(factory=dict[str, str], repr=False)
+    )
     rate_limit: RateLimitConfig | None = None
     limits: LimitsConfig = attrs.field(factory=LimitsConfig)
     breaker: BreakerConfig = attrs.field(factory=BreakerConfig)
@@ -121,31 +229,147 @@ class ProviderConfig:
 
 @attrs.frozen(kw_only=True)
 class RetryConfig:
-    max_attempts: int = 3
-    base_delay: float = 1.0
-    max_delay: float = 10.0
+    """How often and how soon a failed request is tried again."""
+
+    max_attempts: Annotated[int, Whole(1, 100)] = 3
+    base_delay: SecondsOrZero = 1.0
+    max_delay: SecondsOrZero = 10.0
     jitter: bool = True
 
 
 @attrs.frozen(kw_only=True)
 class RoutingConfig:
-    strategy: Literal["priority", "cheapest", "fastest", "least_busy", "weighted"] = "priority"
-    fallbacks: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict[str, tuple[str, ...]])
+    """Which provider is tried first, and which models stand in for others."""
+
+    strategy: Strategy = "priority"
+    fallbacks: Mapping[ModelName, tuple[ModelName, ...]] = attrs.field(
+        factory=dict[str, tuple[str, ...]]
+    )
+
+
+@attrs.frozen(kw_only=True)
+class CacheConfig:
+    """Replies kept for equal requests."""
+
+    enabled: bool = False
+    ttl: Seconds = 300.0
+    max_entries: Annotated[int, Whole(1, 100_000_000)] = 10_000
+
+
+@attrs.frozen(kw_only=True)
+class BudgetMatch:
+    """Which requests a budget binds."""
+
+    tag: Annotated[str, Text(chars_max=256)] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class BudgetConfig:
+    """What may be spent in a window of time."""
+
+    limit_usd: Dollars
+    window: Window = "day"
+    match: BudgetMatch | None = None
 
 
 @attrs.frozen(kw_only=True)
 class LogConfig:
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "json", "console"] = "auto"
+    """What is logged, and how."""
+
+    level: LogLevel = "info"
+    format: LogFormat = "auto"
     debug_bodies: bool = False
 
 
 @attrs.frozen(kw_only=True)
 class Config:
+    """The whole of config.toml."""
+
     service: ServiceConfig = attrs.field(factory=ServiceConfig)
     store: StoreConfig = attrs.field(factory=StoreConfig)
     queue: QueueConfig = attrs.field(factory=QueueConfig)
-    providers: Mapping[str, ProviderConfig] = attrs.field(factory=dict[str, ProviderConfig])
+    providers: Mapping[str, ProviderConfig] = attrs.field(
+        factory=dict[str, ProviderConfig]
+    )
     retry: RetryConfig = attrs.field(factory=RetryConfig)
     routing: RoutingConfig = attrs.field(factory=RoutingConfig)
+    cache: CacheConfig = attrs.field(factory=CacheConfig)
+    budgets: Mapping[str, BudgetConfig] = attrs.field(factory=dict[str, BudgetConfig])
     log: LogConfig = attrs.field(factory=LogConfig)
+    warnings: tuple[str, ...] = not_a_key(())
+    """What was accepted, but should be known; free of secrets."""
+    is_default: bool = not_a_key(default=False)
+    """Whether there was no file, so that only the mock provider answers."""
+
+    @classmethod
+    def default(cls) -> Config:
+        """Return what holds without any file: one mock provider, named "mock"."""
+        mock = ProviderConfig(name="mock", adapter="mock", models=MOCK_MODELS)
+        return cls(providers={"mock": mock}, is_default=True)
+
+    def redacted(self) -> dict[str, Any]:
+        """Return the effective config in the file's shape, every secret as "…"."""
+        # Here, so that whoever makes values in Python does not pay for parsing.
+        from duckservice.config_toml.redacted import redacted  # noqa: PLC0415
+
+        return redacted(self)
+
+
+@attrs.frozen(kw_only=True)
+class Complaint:
+    """One thing that is wrong in a config file. It holds no secret."""
+
+    file: str
+    key: str
+    """The path of the key, e.g. ``providers.openai.priority``; empty for the file."""
+    found: str
+    allowed: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}: {self.key}" if self.key else self.file
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{where}: found {self.found}; allowed: {self.allowed}{hint}"
+
+
+class ConfigError(Exception):
+    """The config is refused; ``str`` has every complaint, one a line.
+
+    Programs end with exit code 78; a reload keeps the config it had.
+    """
+
+    def __init__(self, complaints: Sequence[Complaint]) -> None:
+        super().__init__("\n".join(map(str, complaints)))
+        self.complaints = tuple(complaints)
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Config:
+    """Return the config in the file at *path*, or the default without a path.
+
+    Reads secrets from *environ* and from the files that the config names.
+
+    Raises:
+        ConfigError: with everything that is wrong in the file.
+    """
+    if path is None:
+        return Config.default()
+    # Here, because cattrs costs more to import than all of this module.
+    from duckservice.config_toml.load import load_file  # noqa: PLC0415
+
+    return load_file(path, environ)
+
+
+def parse(
+    text: str, *, file: str, environ: Mapping[str, str], private: bool = False
+) -> Config:
+    """Return the config that *text* says; *file* is its name in complaints.
+
+    *private* says that nobody but its owner can read the text, so that a key may
+    stand in it.
+
+    Raises:
+        ConfigError: with everything that is wrong in the text.
+    """
+    from duckservice.config_toml.load import parse_text  # noqa: PLC0415
+
+    return parse_text(text, file=file, environ=environ, private=private)

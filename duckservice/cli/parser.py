@@ -1,0 +1,126 @@
+"""The command line: every command with its arguments."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from duckservice.cli import (
+    ask,
+    completion,
+    config,
+    cost,
+    demo,
+    doctor,
+    drain,
+    models,
+    providers,
+    queue,
+    restart,
+    shutdown,
+    status,
+    tree,
+)
+from duckservice.cli.session import Session
+
+
+class Command(NamedTuple):
+    """One command: its name, its line in the help, and the file that does it."""
+
+    name: str
+    help: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[Session], int]
+
+
+COMMANDS: Final = (
+    Command("ask", "ask a model, and print its reply", ask.arguments, ask.run),
+    Command("status", "how the daemon is", status.arguments, status.run),
+    Command("tree", "the supervision tree", tree.arguments, tree.run),
+    Command("providers", "the providers", providers.arguments, providers.run),
+    Command("models", "the models that can be asked", models.arguments, models.run),
+    Command("cost", "what was spent", cost.arguments, cost.run),
+    Command("queue", "what waits", queue.arguments, queue.run),
+    Command(
+        "restart",
+        "crash an actor, so that its supervisor restarts it",
+        restart.arguments,
+        restart.run,
+    ),
+    Command("config", "the config file", config.arguments, config.run),
+    Command("doctor", "find out why it does not work", doctor.arguments, doctor.run),
+    Command("drain", "take no new work, finish the old", drain.arguments, drain.run),
+    Command("shutdown", "drain, then stop", shutdown.arguments, shutdown.run),
+    Command(
+        "demo",
+        "a show without key, config or network",
+        demo.arguments,
+        demo.run,
+    ),
+    Command(
+        "completion",
+        "a completion script for your shell",
+        completion.arguments,
+        completion.run,
+    ),
+)
+
+_EPILOG = """\
+exit codes: 0 done, 1 a job failed, 2 usage, 69 no daemon, 75 timed out or full,
+77 not permitted, 78 config, 130 interrupted
+"""
+
+
+def build() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="duck",
+        description="The client of duckd, the daemon that owns this machine's LLM traffic.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    common(parser)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", title="commands"
+    )
+    for command in COMMANDS:
+        sub = commands.add_parser(
+            command.name,
+            help=command.help,
+            description=command.help[0].upper() + command.help[1:] + ".",
+            allow_abbrev=False,
+        )
+        fill(sub, command)
+        sub.set_defaults(run=command.run)
+    return parser
+
+
+def fill(parser: argparse.ArgumentParser, command: Command) -> None:
+    """Add all that *command* understands."""
+    # Without SUPPRESS its defaults would overwrite what stands before the command.
+    common(parser, argparse.SUPPRESS, argparse.SUPPRESS)
+    command.arguments(parser)
+
+
+def common(
+    parser: argparse.ArgumentParser, text: Any = None, flag: Any = False
+) -> None:
+    """Add what is understood everywhere; *text* and *flag* are the defaults."""
+    parser.add_argument(
+        "--socket",
+        default=text,
+        metavar="PATH",
+        help="the daemon's socket (default: $DUCK_SOCKET, then the config's,"
+        " then $XDG_RUNTIME_DIR/duckd/duckd.sock)",
+    )
+    parser.add_argument(
+        "--config",
+        default=text,
+        metavar="FILE",
+        help="the config file (default: $DUCK_CONFIG, then"
+        " $XDG_CONFIG_HOME/duckd/config.toml)",
+    )
+    parser.add_argument("--json", default=flag, action="store_true", help="print JSON")

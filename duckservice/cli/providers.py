@@ -1,0 +1,84 @@
+"""`duck providers`: each provider, its health and its account."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from duckservice.cli import styles
+from duckservice.cli.exits import FAILED, OK, USAGE, Exit
+from duckservice.cli.output import cell, table
+from duckservice.cli.session import Session
+from duckservice.cli.text import count, milliseconds, money, percent
+from duckservice.terminal import escape_controls
+
+_MODELS_SHOWN = 3
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what may be done to one of them."""
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("enable", "disable", "reset", "check"),
+        help="reset: close its breaker; check: find out whether it answers",
+    )
+    parser.add_argument("name", nargs="?", help="the provider, for an action")
+
+
+def run(session: Session) -> int:
+    """Print a line for each provider, or do something to one."""
+    if session.options.action:
+        return _act(session, session.options.action, session.options.name)
+    answer = session.get("/v1/providers")
+    if session.options.json:
+        session.out.json(answer)
+        return OK
+    numbers = ("HEALTH", "BUSY", "LATENCY", "REQUESTS", "FAILURES", "COST")
+    columns = ("PROVIDER", "ADAPTER", "BREAKER", *numbers, "MODELS")
+    result = table(*columns, numbers=numbers, wraps="MODELS")
+    for provider in answer["providers"]:
+        result.add_row(*_row(provider))
+    session.out.show(result)
+    return OK
+
+
+def _act(session: Session, action: str, name: str | None) -> int:
+    if name is None:
+        raise Exit(f"{action} which provider?", USAGE)
+    answer = session.post(f"/v1/providers/{quote(name, safe='')}/{action}")
+    healthy = answer.get("healthy", True)
+    if session.options.json:
+        session.out.json(answer)
+    elif action == "check":
+        detail = answer.get("detail") or milliseconds(answer.get("latency_ms"))
+        state = "answers" if healthy else "does not answer"
+        session.out.data(escape_controls(f"{name} {state}: {detail}"))
+    else:
+        session.out.note(f"{name}: {answer['breaker']}")
+    return OK if healthy else FAILED
+
+
+def _row(provider: Mapping[str, Any]) -> list[Any]:
+    state = provider["breaker"] if provider["enabled"] else "disabled"
+    busy = f"{count(provider['in_flight'])}/{count(provider['max_concurrency'])}"
+    return [
+        cell(provider["name"]),
+        cell(provider["adapter"]),
+        cell(state, styles.of(state)),
+        cell(percent(provider["health"])),
+        cell(busy),
+        cell(milliseconds(provider["latency_ms"])),
+        cell(count(provider["requests"])),
+        cell(count(provider["failures"])),
+        cell(money(provider["cost_usd"])),
+        cell(_models(provider["models"])),
+    ]
+
+
+def _models(names: list[str]) -> str:
+    more = len(names) - _MODELS_SHOWN
+    shown = ", ".join(names[:_MODELS_SHOWN])
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,0 +1,179 @@
+"""What concerns several keys at once, and what this version does not do yet.
+
+What is not enforced is refused, or warned about: a budget that is silently
+ignored would be worse than none.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import attrs
+
+from duckservice.config import (
+    MOCK_MODELS,
+    AccessConfig,
+    AdapterName,
+    BudgetConfig,
+    CacheConfig,
+    Config,
+    ProviderConfig,
+    QueueConfig,
+    RetryConfig,
+    ServiceConfig,
+    StoreConfig,
+)
+from duckservice.config_toml.refused import Refused, quoted
+from duckservice.config_toml.secrets import is_literal
+
+LATER_ADAPTERS: Final = (
+    "gemini", "azure", "vertex", "bedrock", "groq", "openrouter", "cohere", "mistral",
+    "deepseek", "xai", "together", "huggingface", "ollama",
+)  # fmt: skip
+
+BASE_URLS: Final[Mapping[AdapterName, str]] = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+}
+
+
+def with_defaults(provider: ProviderConfig) -> ProviderConfig:
+    """Return *provider* with what its adapter says by default."""
+    base_url = provider.base_url or BASE_URLS.get(provider.adapter, "")
+    models = provider.models
+    if not models and provider.adapter == "mock":
+        models = MOCK_MODELS
+    return attrs.evolve(provider, base_url=base_url, models=models)
+
+
+def check(value: object) -> Iterator[Refused]:
+    """Yield what is wrong in *value*, a table whose keys are all right by themselves."""
+    rule = _RULES.get(type(value))
+    if rule is not None:
+        yield from rule(value)
+
+
+def _access(access: AccessConfig) -> Iterator[Refused]:
+    if access.mode == 0o660 and not access.group:
+        yield Refused(
+            "nothing, with mode 0660",
+            "the name of the group that may connect",
+            key=("group",),
+        )
+    if access.group and access.mode != 0o660:
+        yield Refused(
+            f"{access.mode:04o} (the mode), with a group",
+            '"0660", or no group',
+            key=("mode",),
+        )
+
+
+def _service(service: ServiceConfig) -> Iterator[Refused]:
+    if service.http:
+        yield Refused(
+            f"{quoted(service.http)} (a string)",
+            'only "", since this version does not listen on TCP yet',
+            key=("http",),
+        )
+
+
+def _store(store: StoreConfig) -> Iterator[Refused]:
+    url = store.url
+    if url in ("sqlite", "memory"):
+        return
+    if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
+        return
+    postgres = url.startswith(("postgresql:", "postgres:"))
+    yield Refused(
+        # It may have a password in it.
+        "a PostgreSQL URL" if postgres else "another URL (not shown)",
+        '"sqlite", "sqlite:///path" or "memory"',
+        hint="PostgreSQL is not available in this version" if postgres else "",
+        key=("url",),
+    )
+
+
+def _retry(retry: RetryConfig) -> Iterator[Refused]:
+    if retry.max_delay < retry.base_delay:
+        yield Refused(
+            f"{retry.max_delay:g} seconds, less than base_delay",
+            f"at least base_delay, {retry.base_delay:g} seconds",
+            key=("max_delay",),
+        )
+
+
+def _cache(cache: CacheConfig) -> Iterator[Refused]:
+    if cache.enabled:
+        yield Refused(
+            "true",
+            "only false, since this version has no cache yet",
+            key=("enabled",),
+        )
+
+
+def _budget(_: BudgetConfig) -> Iterator[Refused]:
+    yield Refused(
+        "a budget",
+        "none, since budgets are not enforced in this version",
+        hint="remove the table, and set limits at the provider",
+    )
+
+
+def _provider(provider: ProviderConfig) -> Iterator[Refused]:
+    if provider.adapter == "openai-compatible" and not provider.base_url:
+        yield Refused(
+            "nothing",
+            "the endpoint's URL, which adapter openai-compatible needs",
+            hint='such as "http://127.0.0.1:11434/v1"',
+            key=("base_url",),
+        )
+    if provider.api_key is not None and not _is_private(provider.base_url):
+        yield Refused(
+            "http to another machine, with a key",
+            "https, or a loopback address, so that the key is not sent in clear",
+            key=("base_url",),
+        )
+
+
+def _is_private(url: str) -> bool:
+    """Say whether nobody can listen in on the way to *url*."""
+    parts = urlsplit(url)
+    if parts.scheme != "http":
+        return True
+    host = parts.hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+_RULES: Final[Mapping[type, Callable[[Any], Iterator[Refused]]]] = {
+    AccessConfig: _access,
+    ServiceConfig: _service,
+    StoreConfig: _store,
+    RetryConfig: _retry,
+    CacheConfig: _cache,
+    BudgetConfig: _budget,
+    ProviderConfig: _provider,
+}
+
+
+def warnings(config: Config, tables: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is accepted in *config*, read from *tables*, but should be known."""
+    for name, table in tables.get("providers", {}).items():
+        if is_literal(table.get("api_key")):
+            yield (
+                f"providers.{name}.api_key is a literal key; prefer"
+                ' "file:/path" or "env:NAME"'
+            )
+    if not config.providers:
+        yield 'no provider is configured: a mock provider, named "mock", answers'
+    if config.store.url.startswith("sqlite:///"):
+        yield "store.url has no effect yet: this version keeps no durable jobs"
+    if config.queue.max_jobs != QueueConfig().max_jobs:
+        yield "queue.max_jobs has no effect yet: this version keeps no durable jobs"
+    if config.service.token_file is not None:
+        yield "service.token_file has no effect without service.http"

@@ -1,0 +1,160 @@
+"""From what stands at `api_key` to the key itself, which no message shows.
+
+env:NAME            the variable NAME; it must be set and not be empty
+env:NAME:default    the same, or else the default; an empty one means no key
+file:/path          the file's text; only its owner may be able to read it
+credential:NAME     what systemd's LoadCredential has put there
+anything else       the key itself, where the config file is private
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from duckservice.config import Secret
+from duckservice.config_toml.refused import Refused
+from duckservice.redaction import redact
+
+_ALLOWED = '"env:NAME", "env:NAME:default", "file:/path" or "credential:NAME"'
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_CREDENTIAL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
+_REFERENCES = ("env:", "file:", "credential:")
+_BYTES_MAX = 64 * 1024
+_KEY_CHARS_MAX = 8192
+
+
+@attrs.frozen
+class Sources:
+    """Where secrets may come from."""
+
+    environ: Mapping[str, str]
+    literal: bool
+    """Whether the config file is private, so that a key may stand in it."""
+
+
+def is_literal(value: object) -> bool:
+    """Say whether *value* is a key itself, and no reference to one."""
+    return isinstance(value, str) and not value.startswith(_REFERENCES)
+
+
+def resolve(sources: Sources, value: object) -> Secret | None:
+    """Return the key that *value* refers to; None for a default that is empty."""
+    if not isinstance(value, str):
+        raise Refused("something else than a string (not shown)", _ALLOWED)
+    kind, _, rest = value.partition(":")
+    match kind:
+        case "env" if value != kind:
+            return _from_environ(sources.environ, rest)
+        case "file" if value != kind:
+            return _secret(_from_file(sources.environ, rest), "the file")
+        case "credential" if value != kind:
+            return _secret(_from_credentials(sources.environ, rest), "the credential")
+        case _:
+            return _literal(sources, value)
+
+
+def _literal(sources: Sources, value: str) -> Secret:
+    if sources.literal:
+        return _secret(value, "the value")
+    raise Refused(
+        "a literal key (not shown)",
+        _ALLOWED,
+        hint="a literal key needs a config file with mode 0600, owned by you",
+    )
+
+
+def _from_environ(environ: Mapping[str, str], reference: str) -> Secret | None:
+    name, colon, default = reference.partition(":")
+    if not _VARIABLE.fullmatch(name):
+        raise Refused("no name of a variable after env: (not shown)", _ALLOWED)
+    if value := environ.get(name):
+        return _secret(value, f"the variable {redact(name)}")
+    if colon:
+        return _secret(default, "the default") if default else None
+    state = "empty" if name in environ else "not set"
+    name = redact(name)
+    raise Refused(
+        f"env:{name}, and the variable {name} is {state}",
+        f"{name} set to the key",
+        hint=f'"env:{name}:" (an empty default) if the provider needs no key',
+    )
+
+
+def _from_credentials(environ: Mapping[str, str], name: str) -> str:
+    if not _CREDENTIAL.fullmatch(name):
+        raise Refused("no name of a credential after credential:", _ALLOWED)
+    directory = environ.get("CREDENTIALS_DIRECTORY", "")
+    if not directory.startswith("/"):
+        raise Refused(
+            f"credential:{redact(name)}, and $CREDENTIALS_DIRECTORY is not set",
+            "a credential under systemd",
+            hint="LoadCredential= in the unit sets it",
+        )
+    # systemd guards the folder itself; its files' mode shows an access list's
+    # mask where other files show a group.
+    return _read(Path(directory, name), private=False)
+
+
+def _from_file(environ: Mapping[str, str], path: str) -> str:
+    home = environ.get("HOME", "")
+    if home.startswith("/") and path.startswith("~/"):
+        path = home + path[1:]
+    if not path.startswith("/") or "\0" in path:
+        raise Refused("a relative path after file:", '"file:/absolute/path"')
+    return _read(Path(path), private=True)
+
+
+def _read(path: Path, *, private: bool) -> str:
+    """Return the text of a regular file, without one newline at its end."""
+    where = redact(str(path))
+    try:
+        # Without O_NONBLOCK, a FIFO would hold the start up for ever.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        problem = f"{where}, which cannot be opened ({error.strerror})"
+        raise Refused(problem, "a file with the key") from None
+    try:
+        # The open file is asked, and not the path, which may point elsewhere by now.
+        _check(os.fstat(fd), where, private=private)
+        content = os.read(fd, _BYTES_MAX)
+    finally:
+        os.close(fd)
+    try:
+        return content.decode("ascii").removesuffix("\n")
+    except UnicodeDecodeError:
+        raise Refused(f"{where}, which is not ASCII text", "a key") from None
+
+
+def _check(status: os.stat_result, where: str, *, private: bool) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise Refused(f"{where}, which is not a regular file", "a file with the key")
+    if not private:
+        return
+    if status.st_uid not in (os.geteuid(), 0):
+        raise Refused(
+            f"{where}, which belongs to user {status.st_uid}",
+            f"a file of user {os.geteuid()} or of root",
+        )
+    if mode := stat.S_IMODE(status.st_mode) & 0o077:
+        full = stat.S_IMODE(status.st_mode)
+        raise Refused(
+            f"{where} with mode {full:04o} ({mode:03o} too many)",
+            "a file that its owner alone can read",
+            hint="chmod 600 it",
+        )
+
+
+def _secret(value: str, where: str) -> Secret:
+    if 0 < len(value) <= _KEY_CHARS_MAX and all("!" <= c <= "~" for c in value):
+        return Secret(value)
+    problem = "nothing" if not value else "spaces, control or other characters"
+    raise Refused(
+        f"{problem} in {where} (not shown)",
+        f"1 to {_KEY_CHARS_MAX} characters of printable ASCII without spaces",
+    )

@@ -1,0 +1,75 @@
+"""Takes secrets out of text: the registered ones, and whatever looks like a key."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Final
+from urllib.parse import quote
+
+from duckservice.config import Config, Secret
+
+MARK: Final = "…"
+
+SECRET_CHARS_MIN: Final = 8
+"""Shorter secrets are not looked for: dummies like "ollama" are words as well."""
+
+_SHAPES = re.compile(
+    r"\b(?:sk-[\w*-]{8,}|AIza[\w-]{20,}|gsk_\w{16,}|xai-[\w-]{16,}|hf_\w{16,}"
+    r"|(?:AKIA|ASIA)[0-9A-Z]{16})"
+    r"|(?P<scheme>\bbearer\s+)[\w.~+/=*-]{6,}"
+    r"|(?P<query>[?&](?:key|api[_-]key|access_token|token)=)[^&\s\"']+",
+    re.IGNORECASE,
+)
+_TRACES: Final = (
+    "sk-", "aiza", "gsk_", "xai-", "hf_", "akia", "asia", "bearer", "key=", "token="
+)  # fmt: skip
+"""One of these is in every text, in lower case, that `_SHAPES` matches."""
+
+_KEY_HEADER = re.compile("auth|cookie|key|secret|token", re.IGNORECASE)
+
+_registered: set[str] = set()
+
+
+def register_secret(secret: Secret) -> None:
+    """Have *secret* redacted from now on: as it is, in base64 and URL-encoded."""
+    value = secret.reveal()
+    if len(value) >= SECRET_CHARS_MIN:
+        _registered.update(_forms(value))
+
+
+def register_config(config: Config) -> None:
+    """Have every key in *config* redacted, and what headers named like a key carry."""
+    for provider in config.providers.values():
+        if provider.api_key is not None:
+            register_secret(provider.api_key)
+        for name, value in provider.headers.items():
+            if _KEY_HEADER.search(name):
+                register_secret(Secret(value))
+
+
+def _forms(value: str) -> set[str]:
+    raw = value.encode("utf-8", "surrogatepass")
+    encoded = (base64.b64encode(raw), base64.urlsafe_b64encode(raw))
+    return {value, quote(raw, safe=""), *(e.decode().rstrip("=") for e in encoded)}
+
+
+def holds_secret(text: str) -> bool:
+    """Say whether `redact` might change *text*; fast, and never wrongly False."""
+    lower = text.lower()
+    return any(trace in lower for trace in _TRACES) or any(
+        form in text for form in _registered
+    )
+
+
+def redact(text: str) -> str:
+    """Return *text* with every secret in it replaced by "…"."""
+    if not holds_secret(text):
+        return text
+    for form in sorted(_registered, key=len, reverse=True):
+        text = text.replace(form, MARK)
+    return _SHAPES.sub(_marked, text)
+
+
+def _marked(match: re.Match[str]) -> str:
+    return (match["scheme"] or match["query"] or "") + MARK

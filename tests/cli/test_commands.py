@@ -1,0 +1,182 @@
+"""What each command prints, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli import fake_daemon
+
+STATUS = r"""
+duckd     0.1.0, pid 4242
+state     running, up 2h 14m
+requests  1,234 completed, 3 failed, 3 in flight
+queue     12 waiting (2 high, 10 normal, 0 low)
+spent     $12.35
+
+PROVIDER      BREAKER   IN FLIGHT  HEALTH
+openai        closed            3     99%
+local\x1b[2J  disabled          0      0%
+"""
+
+TREE = r"""
+root (one_for_one)  running
+├── request_queue  running  1 message waiting  2 restarts  last crash: ValueError: bad\nthing
+│   \x1b[31m
+└── providers (one_for_one)  restarting
+"""
+
+PROVIDERS = """
+PROVIDER  ADAPTER            BREAKER    HEALTH  BUSY  LATENCY  REQUESTS  FAILURES    COST  MODELS
+openai    openai             closed        99%  3/64    812ms     1,237         3  $12.35  a, b, c
+                                                                                           and 1
+                                                                                           more
+local     openai-compatible  half_open     50%   0/4        -         0         0   $0.00  *
+"""
+
+MODELS = r"""
+MODEL             OWNED BY
+gpt-4o            openai
+evil\x1b]0;x\x07  x
+"""
+
+COST = """
+MODEL   REQUESTS  INPUT TOKENS  OUTPUT TOKENS       COST  UNPRICED
+gpt-4o     1,000     1,234,567             89  $1,234.50         0
+llama          1             5              6  $0.000002         1
+total      1,001     1,234,572             95  $1,234.50         1
+"""
+
+QUEUE = """
+PRIORITY  WAITING
+high            2
+normal         10
+low             0
+all            12
+
+3 running
+"""
+
+
+@pytest.mark.parametrize(
+    ("argv", "picture", "data"),
+    [
+        (["status"], STATUS, fake_daemon.STATUS),
+        (["tree"], TREE, fake_daemon.TREE),
+        (["providers"], PROVIDERS, fake_daemon.PROVIDERS),
+        (["models"], MODELS, fake_daemon.MODELS),
+        (["cost", "--by", "model", "--since", "24h"], COST, fake_daemon.COSTS),
+        (["queue"], QUEUE, fake_daemon.QUEUE),
+    ],
+)
+def test_a_picture_for_people_and_the_data_for_programs(
+    duck, daemon, argv, picture, data
+):
+    shown = duck(*argv)
+    assert shown == (0, picture.removeprefix("\n"), "")
+    plain = duck(*argv, "--json")
+    assert (plain.status, plain.err) == (0, "")
+    assert json.loads(plain.out) == data
+    assert plain.out.isascii()
+    assert "\x1b" not in plain.out
+
+
+def test_on_a_terminal_the_same_is_coloured_unless_no_color_is_set(duck, daemon):
+    without = duck("status", terminal=True).out
+    assert "\x1b[3" not in without
+    del duck.environ["NO_COLOR"]
+    coloured = duck("status", terminal=True).out
+    assert "\x1b[32m" in coloured  # closed is green
+    assert "\x1b[2J" not in coloured
+
+
+def test_into_a_pipe_without_a_width_nothing_is_cut(duck, daemon):
+    del duck.environ["COLUMNS"]
+    assert "a, b, c and 1 more\n" in duck("providers").out
+
+
+@pytest.mark.parametrize(
+    ("argv", "asked", "said"),
+    [
+        (["drain"], "POST /v1/drain", "drains"),
+        (["shutdown"], "POST /v1/shutdown", "stops"),
+        (["restart", "/providers/my one/"],
+         "POST /v1/tree/providers/my%20one/restart", "was crashed"),
+        (["providers", "reset", "openai"],
+         "POST /v1/providers/openai/reset", "openai: closed"),
+    ],
+)  # fmt: skip
+def test_a_command_that_changes_something_posts_and_tells_on_stderr(
+    duck, daemon, argv, asked, said
+):
+    done = duck(*argv)
+    assert (done.status, done.out) == (0, "")
+    assert said in done.err
+    assert daemon.asked[-1][0] == asked
+    told = duck(*argv, "--json")
+    assert json.loads(told.out) == daemon.answers[asked]
+    assert not told.err
+
+
+def test_a_check_of_a_provider_fails_if_it_does_not_answer(duck, daemon):
+    checked = duck("providers", "check", "openai")
+    assert checked.status == 1
+    assert checked.out == "openai does not answer: no\\x1bkey\n"
+    assert duck("providers", "check").status == 2
+
+
+def test_what_a_command_does_not_find_is_its_failure(duck, daemon):
+    failed = duck("restart", "nowhere")
+    assert failed.status == 1
+    assert failed.err == "duck: there is nothing at this path (not_found)\n"
+
+
+def test_the_doctor_tells_a_missing_daemon_from_other_failures(duck):
+    failed = duck("doctor", "--json")
+    assert failed.status == 69
+    verdicts = {f["subject"]: f["verdict"] for f in json.loads(failed.out)}
+    assert verdicts["daemon"] == "failed"
+    assert verdicts["sqlite"] == verdicts["config"] == verdicts["directory"] == "ok"
+
+
+def test_the_doctor_is_content_with_a_daemon_that_is_well(duck, daemon):
+    duck.socket.chmod(0o600)
+    assert duck("doctor").status == 0
+    duck.socket.chmod(0o666)
+    assert "failed" in duck("doctor").out
+    duck.directory.chmod(0o777)
+    assert duck("doctor").status == 1
+
+
+def test_the_doctor_notices_another_version(duck, daemon):
+    duck.socket.chmod(0o600)
+    daemon.answers["GET /v1/version"] = {"version": "0.0.1"}
+    warned = duck("doctor")
+    assert warned.status == 0
+    assert "runs 0.0.1" in warned.out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_every_command_and_its_options(duck, shell):
+    from duckservice.cli.parser import COMMANDS
+
+    script = duck("completion", shell).out
+    for command in COMMANDS:
+        assert command.name in script
+    assert "no-stream" in script
+    assert "enable" in script  # a choice of `providers`
+
+
+def test_a_completion_script_is_valid_for_its_shell(duck, tmp_path):
+    import subprocess
+
+    script = tmp_path / "completion"
+    script.write_text(duck("completion", "bash").out)
+    subprocess.run(["bash", "-n", script], check=True)
+    words = "COMP_WORDS=(duck co); COMP_CWORD=1; _duck; echo ${COMPREPLY[@]}"
+    done = subprocess.run(
+        ["bash", "-c", f"source {script}; {words}"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["cost", "config", "completion"]

@@ -1,0 +1,147 @@
+"""How `duck` begins and ends: sockets, exit codes, signals, pipes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = [sys.executable, "-c", "from duckservice.cli import main; exit(main())"]
+
+
+def process(duck, *argv, **options):
+    return subprocess.Popen(
+        [*PROGRAM, *argv],
+        env=duck.environ | {"PATH": os.environ["PATH"]},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def test_without_a_daemon_it_ends_with_69_and_says_what_to_do(duck):
+    ended = duck("status")
+    assert (ended.status, ended.out) == (69, "")
+    assert str(duck.socket) in ended.err
+    assert "duckd" in ended.err
+
+
+def test_a_socket_that_nobody_serves_is_no_daemon(duck):
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(duck.socket))
+    assert duck("status").status == 69
+
+
+def test_an_answer_that_is_not_json_is_no_daemon(duck, daemon):
+    daemon.answers["GET /v1/status"] = "<html>"
+    assert duck("status").status == 69
+
+
+def test_usage_is_2_and_lists_what_there_is(duck, capsys):
+    assert duck().status == 2
+    assert duck("dashboard").status == 2
+    assert "status" in capsys.readouterr().err
+    assert duck("cost", "--by", "moon").status == 2
+
+
+def test_the_version_needs_no_daemon(duck):
+    status, out, err = duck("--version")
+    assert (status, err) == (0, "")
+    assert out.startswith("duck 0.")
+
+
+def test_the_socket_is_found_in_the_order_of_the_contract(duck, daemon):
+    config = duck.directory / "config.toml"
+    config.write_text(f"service.socket = '{duck.socket}'")
+    elsewhere = "/nowhere/duckd.sock"
+    found = duck.environ.pop("DUCK_SOCKET")
+    assert duck("status").status == 69
+    assert duck("status", "--config", str(config)).status == 0
+    duck.environ["DUCK_CONFIG"] = str(config)
+    assert duck("status").status == 0
+    duck.environ["DUCK_SOCKET"] = elsewhere
+    assert elsewhere in duck("status").err
+    assert duck("status", "--socket", found).status == 0
+    assert duck("--socket", found, "status").status == 0
+    assert duck("--json", "status").out == duck("status", "--json").out
+
+
+def test_a_config_that_cannot_be_read_is_not_guessed_around(duck):
+    del duck.environ["DUCK_SOCKET"]
+    config = duck.directory / "config.toml"
+    duck.environ["DUCK_CONFIG"] = str(config)
+    for text in (None, "socket = ", "service = 5", "service = {}\n\xff"):
+        if text is not None:
+            config.write_text(text, "latin-1")
+        assert duck("status").status == 78
+
+
+def test_a_socket_path_that_is_too_long_is_refused(duck):
+    ended = duck("status", "--socket", "/" + "x" * 120)
+    assert ended.status == 78
+    assert "107" in ended.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may connect to any socket")
+def test_a_socket_of_somebody_else_is_77(duck, daemon):
+    duck.socket.chmod(0)
+    assert duck("status").status == 77
+
+
+def test_ctrl_c_ends_with_130_and_without_a_traceback(duck):
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(duck.socket))
+        silent.listen()
+        running = process(duck, "status")
+        connection, _ = silent.accept()
+        with connection:
+            assert connection.recv(1)  # it has asked, and waits
+            running.send_signal(signal.SIGINT)
+            out, err = running.communicate(timeout=20)
+    assert (running.returncode, out, err) == (130, "", "")
+
+
+def test_a_reader_who_goes_away_is_no_reason_to_complain(duck, daemon):
+    running = process(duck, "status")
+    running.stdout.close()
+    err = running.stderr.read()
+    assert running.wait(20) == 1
+    assert err == ""
+    running.stderr.close()
+
+
+def test_output_that_cannot_be_encoded_is_escaped(duck, daemon):
+    duck.environ["PYTHONIOENCODING"] = "ascii"
+    out, err = process(duck, "tree").communicate(timeout=20)
+    assert out
+    assert err == ""
+
+
+def test_the_client_imports_nothing_heavy(duck, daemon):
+    code = (
+        "import sys; from duckservice.cli import main; main(['status', '--json']);"
+        "print(*sorted(m for m in sys.modules if '.' not in m), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=duck.environ | {"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    heavy = {
+        "rich",
+        "trio",
+        "httpx",
+        "attrs",
+        "attr",
+        "cattrs",
+        "structlog",
+        "starlette",
+    }
+    assert not heavy & set(done.stderr.split())

@@ -1,0 +1,64 @@
+"""Every command against the real daemon: both sides agree on paths and shapes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from subprocess import PIPE, Popen
+
+import pytest
+
+from tests.cli.conftest import Terminal
+
+DAEMON = [sys.executable, "-m", "duckservice"]
+
+
+@pytest.fixture
+def real(duck, monkeypatch):
+    """Run duckd on its defaults until the test is over."""
+    monkeypatch.setattr("sys.stdin", Terminal())
+    config = duck.directory / "config.toml"
+    config.write_text("[log]\nformat = 'json'\n")
+    argv = [*DAEMON, "--socket", str(duck.socket), "--config", str(config)]
+    with Popen(
+        argv, stderr=PIPE, text=True, env={"HOME": str(duck.directory)}
+    ) as daemon:
+        for line in daemon.stderr:
+            if json.loads(line)["event"] == "daemon.ready":
+                break
+        yield daemon
+        daemon.terminate()
+        daemon.communicate(timeout=20)
+
+
+def test_all_commands_speak_with_the_real_daemon(duck, real):
+    assert duck("ask", "quack", "quack") == (0, "quack quack\n", "")
+    told = json.loads(duck("ask", "quack", "--json").out)
+    assert told["choices"][0]["message"]["content"] == "quack"
+    account = duck("ask", "quack", "--no-stream", "--verbose").err
+    assert account.startswith("mock · ")
+    assert "$" in account
+    assert "mock · " in duck("ask", "quack", "--verbose").err
+    for argv in (
+        ["status"], ["tree"], ["providers"], ["models"], ["queue"], ["doctor"],
+        ["cost"], ["cost", "--by", "model"], ["cost", "--by", "total"],
+        ["providers", "check", "mock"], ["providers", "disable", "mock"],
+        ["providers", "enable", "mock"], ["restart", "cost_tracker"],
+    ):  # fmt: skip
+        shown = duck(*argv)
+        assert shown.status == 0, (argv, shown)
+        assert json.loads(duck(*argv, "--json").out), argv
+    assert "mock" in duck("cost").out
+    assert duck("restart", "nowhere").status == 1
+    assert duck("ask", "-m", "no-such-model", "quack").status == 1
+    assert duck("drain").status == 0
+    assert duck("ask", "quack").status == 75
+    assert duck("shutdown").status == 0
+    assert real.wait(20) == 0
+    assert duck("status").status == 69
+
+
+def test_the_time_since_when_costs_count_may_be_said(duck, real):
+    assert duck("ask", "quack").status == 0
+    told = json.loads(duck("cost", "--since", "24h", "--json").out)
+    assert told["total"]["requests"] == 1

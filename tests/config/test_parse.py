@@ -1,0 +1,362 @@
+"""config.toml as a whole: what is accepted, and every complaint at once."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import attrs
+import pytest
+from hypothesis import given, strategies as st
+
+from duckservice.config import (
+    Config,
+    ConfigError,
+    ProviderConfig,
+    Secret,
+    load,
+    parse,
+)
+
+CANARY = "canary-4f1b9c-key"
+
+EVERYTHING = """
+[service]
+socket = "/run/x.sock"
+state_dir = "/var/x"
+access = { mode = "0660", group = "ducks" }
+http = ""
+drain_grace = "0s"
+
+[store]
+url = "memory"
+
+[queue]
+max_size = 10
+max_jobs = 1000000
+aging = "1m"
+
+[providers.openai]
+adapter = "openai"
+api_key = "env:OPENAI_API_KEY"
+base_url = "https://api.openai.com/v1"
+models = ["gpt-4o", "gpt-4o-*"]
+model_map = { "fast" = "gpt-4o-mini" }
+priority = 1
+weight = 1
+max_concurrency = 64
+timeout = { connect = "5s", first_byte = "60s", idle = "30s", total = "10m" }
+headers = { "X-Team" = "core" }
+rate_limit = { capacity = 100, refill_rate = 10.0 }
+limits = { requests_per_minute = 500, tokens_per_minute = 200000 }
+breaker = { failure_threshold = 5, reset_timeout = "60s", success_threshold = 3, half_open_max = 1 }
+price = { input = 2.5, output = 10.0 }
+
+[retry]
+max_attempts = 3
+base_delay = "1s"
+max_delay = "10s"
+jitter = true
+
+[routing]
+strategy = "priority"
+fallbacks = { "gpt-4o" = ["claude-3-5-sonnet-20241022"] }
+
+[cache]
+enabled = false
+ttl = "5m"
+max_entries = 10000
+
+[log]
+level = "info"
+format = "auto"
+debug_bodies = false
+"""
+
+
+def read(text, *, private=False, **environ):
+    return parse(text, file="config.toml", environ=environ, private=private)
+
+
+def complaints(text, **environ):
+    """Return the complaints about *text* by key."""
+    with pytest.raises(ConfigError) as refusal:
+        read(text, **environ)
+    return {c.key: str(c) for c in refusal.value.complaints}
+
+
+def test_every_key_of_the_contract_is_read():
+    config = read(EVERYTHING, OPENAI_API_KEY=CANARY)
+    provider = config.providers["openai"]
+    assert provider.api_key == Secret(CANARY)
+    assert provider.timeout.total == 600
+    assert provider.price is not None
+    assert (provider.price.input, provider.price.output) == ("2.5", "10.0")
+    assert provider.models == ("gpt-4o", "gpt-4o-*")
+    assert config.routing.fallbacks == {"gpt-4o": ("claude-3-5-sonnet-20241022",)}
+    assert config.service.access.mode == 0o660
+    assert config.service.drain_grace == 0
+    assert not config.warnings
+    assert not config.is_default
+
+
+def test_an_absent_key_has_its_default():
+    config = read("[providers.mock]\n")
+    assert config == Config.default()
+    mock = ProviderConfig(name="mock", adapter="mock", models=("mock-echo", "mock-*"))
+    assert config.providers["mock"] == mock
+
+
+def test_without_a_file_the_mock_provider_answers_and_the_config_says_so():
+    config = load(None, {})
+    assert config.is_default
+    assert list(config.providers) == ["mock"]
+
+
+def test_without_a_provider_the_mock_provider_answers_with_a_warning():
+    config = read("")
+    assert list(config.providers) == ["mock"]
+    assert "mock" in config.warnings[0]
+    assert not config.is_default
+
+
+def test_every_complaint_comes_at_once_with_key_found_and_allowed():
+    found = complaints(
+        """
+        qeue = 1
+        [service]
+        drain_grace = "soon"
+        access = { mode = "0777" }
+        [queue]
+        max_size = true
+        max_sise = 5
+        [providers.openai]
+        api_key = "env:NOT_SET"
+        models = "gpt-4o"
+        rate_limit = { capacity = "many" }
+        timeout = { connect = -1, total = nan }
+        headers = { "X-A" = "a\\nb", "B c" = "d" }
+        [providers."bad name"]
+        adapter = "mock"
+        [providers.claude]
+        priority = 1
+        [retry]
+        jitter = 1
+        [cache]
+        enabled = true
+        [routing]
+        strategy = "cheapst"
+        fallbacks = { a = ["", 5] }
+        [log]
+        level = []
+        """
+    )
+    assert list(found) == [
+        "qeue",
+        "service.access.mode",
+        "service.drain_grace",
+        "queue.max_sise",
+        "queue.max_size",
+        "providers.openai.api_key",
+        "providers.openai.models",
+        "providers.openai.timeout.connect",
+        "providers.openai.timeout.total",
+        "providers.openai.headers.X-A",
+        'providers.openai.headers."B c"',
+        "providers.openai.rate_limit.capacity",
+        "providers.openai.rate_limit.refill_rate",
+        'providers."bad name"',
+        "providers.claude.adapter",
+        "retry.jitter",
+        "routing.strategy",
+        "routing.fallbacks.a[0]",
+        "routing.fallbacks.a[1]",
+        "cache.enabled",
+        "log.level",
+    ]
+    assert found["queue.max_size"] == (
+        "config.toml: queue.max_size: found true (a boolean);"
+        " allowed: a whole number from 1 to 1000000"
+    )
+    assert found["qeue"].endswith('; did you mean "queue"?')
+    assert found["queue.max_sise"].endswith('; did you mean "max_size"?')
+    assert found["routing.strategy"].endswith('; did you mean "cheapest"?')
+    assert "found nothing" in found["providers.openai.rate_limit.refill_rate"]
+
+
+def test_the_error_is_the_list_of_complaints_one_a_line():
+    with pytest.raises(ConfigError) as refusal:
+        read("a = 1\nb = '''x\ny'''\n")
+    lines = str(refusal.value).split("\n")
+    assert len(lines) == len(refusal.value.complaints) == 2
+    assert all(line.startswith("config.toml: ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("providers = 5", "providers"),
+        ("[[providers.openai]]", "providers.openai"),
+        ("providers.openai = 1", "providers.openai"),
+        ("[providers.mock]\nname = 'x'", "providers.mock.name"),
+        ("warnings = ['x']", "warnings"),
+        ("is_default = true", "is_default"),
+        ("queue = []", "queue"),
+        ("routing.fallbacks = { a = 'b' }", "routing.fallbacks.a"),
+        ("service.socket = 5", "service.socket"),
+        ("service.access = { mode = '0660' }", "service.access.group"),
+        ("service.access = { group = 'x' }", "service.access.mode"),
+        ("retry = { base_delay = '20s' }", "retry.max_delay"),
+        ("queue.max_size = 2024-01-01", "queue.max_size"),
+        ("providers.x.adapter = 'openai-compatible'", "providers.x.base_url"),
+        ("providers.mock.limits = { requests_per_minute = 0 }",
+         "providers.mock.limits.requests_per_minute"),
+        ("providers.mock.price = { input = 1 }", "providers.mock.price.output"),
+        ("providers.mock.price = { input = inf, output = 1 }",
+         "providers.mock.price.input"),
+    ],
+)  # fmt: skip
+def test_the_complaint_names_the_key(text, key):
+    assert list(complaints(text)) == [key]
+
+
+@pytest.mark.parametrize(
+    "text", ["a = ", "\0", "a = 1\na = 2", "x = " + "[" * 100_000, "x = " + "9" * 9999]
+)
+def test_what_is_not_toml_is_one_complaint_about_the_file(text):
+    assert list(complaints(text)) == [""]
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text):
+    with suppress(ConfigError):
+        assert read(text).providers
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "reason"),
+    [
+        ("[budgets.daily]\nlimit_usd = 20.0\nwindow = 'day'\nmatch = {tag = 'a=b'}",
+         "budgets.daily", "not enforced in this version"),
+        ("cache.enabled = true", "cache.enabled", "no cache yet"),
+        ("service.http = '127.0.0.1:8731'", "service.http", "not listen on TCP"),
+        ("store.url = 'postgresql://u:canary@h/d'", "store.url", "not available"),
+        ("store.url = 'mysql://canary'", "store.url", "sqlite"),
+        ("routing.strategy = 'random'", "routing.strategy", "least_busy"),
+        ("providers.gemini.models = ['x']", "providers.gemini.adapter",
+         'use adapter = "openai-compatible"'),
+        ("providers.x.adapter = 'ollama'", "providers.x.adapter",
+         "not available in this version"),
+    ],
+)  # fmt: skip
+def test_what_this_version_does_not_do_is_refused_and_not_ignored(text, key, reason):
+    found = complaints(text)
+    assert list(found) == [key]
+    assert reason in found[key]
+    assert "canary" not in found[key]
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        ("store.url = 'sqlite:///x/y.db'", "store.url"),
+        ("queue.max_jobs = 5", "queue.max_jobs"),
+        ("service.token_file = '/x/y'", "service.token_file"),
+    ],
+)
+def test_what_has_no_effect_yet_is_warned_about(text, warned):
+    [warning] = read(f"{text}\n[providers.mock]").warnings
+    assert warned in warning
+
+
+def test_the_shape_of_a_budget_is_checked_as_well():
+    found = complaints("[budgets.x]\nlimit_usd = -1\nwindow = 'week'\n[budgets.y]\n")
+    assert list(found) == [
+        "budgets.x.limit_usd",
+        "budgets.x.window",
+        "budgets.y.limit_usd",
+    ]
+
+
+def test_the_tables_name_is_the_default_adapter_with_its_url():
+    config = read("[providers.openai]\n[providers.anthropic]\n")
+    assert config.providers["openai"].adapter == "openai"
+    assert config.providers["openai"].base_url == "https://api.openai.com/v1"
+    assert config.providers["anthropic"].base_url.startswith("https://api.anthropic")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "[::1]", "localhost"])
+def test_a_key_may_go_over_http_to_this_machine(host):
+    text = f"[providers.openai]\nbase_url = 'http://{host}:1/v1'\napi_key = 'env:K'"
+    assert read(text, K=CANARY).providers["openai"].api_key
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "example.com", "localhost.example.com"])
+def test_a_key_does_not_go_over_http_to_another_machine(host):
+    text = f"[providers.openai]\nbase_url = 'http://{host}:1/v1'\napi_key = 'env:K'"
+    assert list(complaints(text, K=CANARY)) == ["providers.openai.base_url"]
+    assert read(text.replace("env:K", "env:K:")).providers["openai"].api_key is None
+
+
+@pytest.mark.parametrize("name", ["a" * 65, "", "a b", "a/b", "ä", "a\\u001b"])
+def test_a_provider_has_a_plain_name(name):
+    assert len(complaints(f'[providers."{name}"]\nadapter = "mock"\n')) == 1
+
+
+def test_an_unknown_key_cannot_draw_on_the_terminal():
+    [text] = complaints('"\\u001b[2Jx" = 1').values()
+    assert "\x1b" not in text
+
+
+def test_no_complaint_and_no_repr_shows_a_secret():
+    text = f"""
+        [providers.openai]
+        api_key = "{CANARY}"
+        headers = {{ "X-Key" = "{CANARY}", "X-Bad" = "{CANARY}\\n" }}
+        base_url = "https://{CANARY}@example.com"
+    """
+    with pytest.raises(ConfigError) as refusal:
+        read(text)
+    assert CANARY not in f"{refusal.value} {refusal.value!r}"
+    assert refusal.value.__cause__ is None
+    good = text.replace(f"{CANARY}\\n", CANARY).replace(f"{CANARY}@", "")
+    config = read(good, private=True)
+    assert CANARY not in f"{config!r} {config.redacted()} {config.warnings}"
+
+
+def test_a_literal_key_in_a_private_file_is_taken_with_a_warning(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(f"[providers.openai]\napi_key = '{CANARY}'\n")
+    path.chmod(0o600)
+    config = load(path, {})
+    assert config.providers["openai"].api_key == Secret(CANARY)
+    assert ["providers.openai.api_key" in w for w in config.warnings] == [True]
+    path.chmod(0o640)
+    with pytest.raises(ConfigError, match="a literal key"):
+        load(path, {})
+
+
+def test_a_file_that_cannot_be_read_is_a_complaint(tmp_path):
+    path = tmp_path / "config.toml"
+    for make in (
+        lambda: None,
+        lambda: path.write_bytes(b"\xff\xfe"),
+        lambda: path.write_bytes(b"#" * 2_000_000),
+    ):
+        make()
+        with pytest.raises(ConfigError) as refusal:
+            load(path, {})
+        assert [c.key for c in refusal.value.complaints] == [""]
+    with pytest.raises(ConfigError):
+        load(tmp_path, {})
+
+
+def test_the_redacted_config_has_the_shape_of_the_file():
+    config = read(EVERYTHING, OPENAI_API_KEY=CANARY)
+    shown = config.redacted()
+    assert shown["providers"]["openai"]["api_key"] == "…"
+    assert shown["providers"]["openai"]["headers"] == {"X-Team": "…"}
+    assert shown["service"]["access"]["mode"] == "0660"
+    assert "name" not in shown["providers"]["openai"]
+    assert set(shown) == {
+        f.name for f in attrs.fields(Config) if "not_a_key" not in f.metadata
+    }
