@@ -36,7 +36,7 @@ from duckservice.config import Config, ConfigError, load
 from duckservice.gateway.app.application import make_app
 from duckservice.gateway.server import Server, ServerLimits
 from duckservice.gateway.unix_socket import UnixListener, bind_unix
-from duckservice.log import setup as setup_log
+from duckservice.log import register_config, setup as setup_log
 from duckservice.paths import EXIT_CONFIG, StartupError
 from duckservice.providers.base import Provider
 from duckservice.running import RunningService, open_running
@@ -162,6 +162,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         config = _load(options.config, os.environ)
         setup_log(config.log, sys.stderr)
+        register_config(config)
         socket = paths.socket_path(
             os.environ, flag=options.socket, configured=config.service.socket
         )

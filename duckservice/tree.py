@@ -3,7 +3,7 @@
     root (one_for_one)
     ├── cost_tracker
     ├── providers (one_for_one)
-    │   └── <name> (one_for_all)
+    │   └── <name> (one_for_one)
     │       ├── rate_limiter
     │       ├── circuit_breaker
     │       └── client              closes the connections when it ends
@@ -11,8 +11,8 @@
     └── gateway                     in the daemon only: listener and connections
 
 Refs outlive restarts, and what must outlive them too is on the board, so no
-part has to be restarted because another one was: the root is one_for_one, and
-a crash of the queue breaks no connection of a client.
+part has to be restarted because another one was. All is one_for_one: a crash of
+the queue breaks no client's connection, one of a limiter none to its provider.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ from supervisors import (
     ActorRef,
     ChildSpec,
     Restart,
-    Strategy,
     SupervisorSpec,
     actor,
     child,
@@ -181,8 +180,7 @@ def _provider(guarded: Guarded, board: Board, seams: Seams) -> SupervisorSpec:
                 ),
             ),
             child("client", _client, guarded.provider),
-        ],
-        Strategy.ONE_FOR_ALL,
+        ]
     )
 
 
@@ -212,10 +210,6 @@ def _named(id_: str, spec: ChildSpec) -> ChildSpec:
     return attrs.evolve(spec, id=id_)
 
 
-def _patient(
-    children: Sequence[ChildSpec], strategy: Strategy = Strategy.ONE_FOR_ONE
-) -> SupervisorSpec:
+def _patient(children: Sequence[ChildSpec]) -> SupervisorSpec:
     """Allow more restarts than OTP's default: one message must not end a daemon."""
-    return SupervisorSpec(
-        children=children, strategy=strategy, max_restarts=20, max_seconds=10.0
-    )
+    return SupervisorSpec(children=children, max_restarts=20, max_seconds=10.0)
