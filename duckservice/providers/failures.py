@@ -1,0 +1,371 @@
+"""What an upstream's error means: from status, code and words to one of our errors.
+
+Never from the status alone: a bad key may be a 400, an empty account a 429, and
+an error may come inside of a 200. The rules are one ordered table; the first
+that fits decides. All known envelopes are read alike, because servers that
+speak one format often answer with the error of another:
+
+    {"error": {"message", "type", "code", "param"}}       OpenAI and most others
+    {"type": "error", "error": {"type", "message"}}       Anthropic
+    {"error": "text", "code"?, "estimated_time"?}         xAI, Hugging Face, Ollama
+    {"message", "type"?, "code"?} and {"detail"}          Mistral, FastAPI
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Final, final
+
+import attrs
+import msgspec
+
+from duckservice.errors import (
+    BadProviderResponse,
+    ContentFiltered,
+    ContextLengthExceeded,
+    DuckError,
+    InvalidRequest,
+    ModelNotFound,
+    ProviderAuthError,
+    ProviderError,
+    ProviderTimeout,
+    QuotaExceeded,
+    RateLimited,
+    RequestTooLarge,
+    Unprocessable,
+)
+from duckservice.providers.reading import UNREADABLE, mapping_or_empty, text_or
+from duckservice.providers.redaction import Redactor
+from duckservice.providers.retry_after import parse_duration, retry_after
+
+MESSAGE_CHARACTERS_MAX: Final = 1000
+
+
+@attrs.frozen(kw_only=True)
+class Complaint:
+    """An upstream's error, in no envelope."""
+
+    status: int
+    words: frozenset[str]
+    """Its code and type, in lower case."""
+    message: str
+    param: str | None = None
+    wait: float | None = None
+    """Seconds, where the body says it in a field."""
+
+
+@final
+class Classifier:
+    """Turns one provider's errors into ours, with ``provider`` set and keys masked."""
+
+    def __init__(
+        self,
+        provider: str,
+        secrets: Iterable[str] = (),
+        *,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._provider = provider
+        self._redact = Redactor(secrets)
+        self._wall_clock = wall_clock
+
+    def __call__(
+        self, status: int, headers: Mapping[str, str], body: bytes
+    ) -> DuckError:
+        """Return the error that an answer with an error status means."""
+        return self._error(_complaint_in(status, _json_or_none(body)), headers)
+
+    def in_band(self, value: object) -> DuckError:
+        """Return the error that the JSON object *value* means, come with a 200."""
+        return self._error(_in_band_complaint(value), {})
+
+    def bad_response(self, reason: str) -> BadProviderResponse:
+        """Return the error for what is not an answer; *reason* quotes none of it."""
+        return BadProviderResponse(
+            f"{self._provider} sent {reason}", provider=self._provider
+        )
+
+    def _error(self, complaint: Complaint, headers: Mapping[str, str]) -> DuckError:
+        kind, retryable = verdict(complaint)
+        if headers.get("x-should-retry") == "false":
+            retryable = False
+        elif headers.get("x-should-retry") == "true" and retryable is None:
+            retryable = True
+        wait = None
+        if issubclass(kind, ProviderError):
+            wait = self._wait(complaint, headers)
+        return kind(
+            self._text(complaint),
+            provider=self._provider,
+            retryable=retryable,
+            retry_after=wait,
+            param=complaint.param,
+        )
+
+    def _text(self, complaint: Complaint) -> str:
+        said = self._redact(complaint.message[: 2 * MESSAGE_CHARACTERS_MAX])
+        said = " ".join(said.split())[:MESSAGE_CHARACTERS_MAX]
+        said = "".join(c for c in said if c.isprintable())
+        status = f"{self._provider}: {complaint.status}"
+        return f"{status}: {said}" if said else status
+
+    def _wait(self, complaint: Complaint, headers: Mapping[str, str]) -> float | None:
+        now = self._wall_clock()
+        asked = retry_after(headers, now)
+        if asked is None:
+            asked = complaint.wait
+        if asked is None:
+            asked = wait_in_text(complaint.message)
+        if asked is None and complaint.status == 429:
+            asked = until_reset(headers, now)
+        return asked
+
+
+def verdict(complaint: Complaint) -> tuple[type[DuckError], bool | None]:
+    """Return which error it is, and whether to retry (None: as that error does)."""
+    message = complaint.message.lower()
+    for rule in _RULES:
+        if rule.fits(complaint, message):
+            return rule.error, rule.retryable
+    if complaint.status >= 500:
+        return ProviderError, None
+    # An upstream that refuses what the others accept (405, 418, ...) is out of
+    # order or not what the config says it is.
+    return ProviderError, False
+
+
+@attrs.frozen
+class _Rule:
+    error: type[DuckError]
+    statuses: frozenset[int] = frozenset()
+    """Which it is about; empty: all."""
+    words: frozenset[str] = frozenset()
+    pattern: re.Pattern[str] | None = None
+    """In the message, in lower case. With neither words nor pattern the status decides."""
+    param: str | None = None
+    retryable: bool | None = attrs.field(default=None, kw_only=True)
+
+    def fits(self, complaint: Complaint, message: str) -> bool:
+        if self.statuses and complaint.status not in self.statuses:
+            return False
+        if not (self.words or self.pattern or self.param):
+            return True
+        return (
+            not self.words.isdisjoint(complaint.words)
+            or (self.pattern is not None and self.pattern.search(message) is not None)
+            or (self.param is not None and self.param == complaint.param)
+        )
+
+
+def _rule(
+    error: type[DuckError],
+    *statuses: int,
+    words: str = "",
+    says: str = "",
+    param: str | None = None,
+    retryable: bool | None = None,
+) -> _Rule:
+    return _Rule(
+        error,
+        frozenset(statuses),
+        frozenset(words.split()),
+        re.compile(says) if says else None,
+        param,
+        retryable=retryable,
+    )
+
+
+_BAD_KEY: Final = r"(incorrect|invalid) (x-)?api[ -]?key|api key (not valid|is invalid)"
+_NO_MODEL: Final = (
+    r"^model: |invalid model\b|is not a valid model|no such model|try pulling it"
+    r"|model\b.{0,200}(does not exist|not found)"
+)
+_TOO_LONG: Final = (
+    r"maximum context length|prompt is too long|context (window|size|limit|length)"
+    r"|length of all messages is too long|too many tokens in the prompt"
+)
+_NO_MONEY: Final = (
+    r"exceeded your current quota|insufficient (balance|credits|funds)|more credits"
+    r"|credit balance is too low|available credits|included credits|spending limit"
+)
+
+_RULES: Final = (
+    # What no waiting and no other request cures comes first: it hides behind 429.
+    _rule(
+        QuotaExceeded,
+        words="insufficient_quota billing_error billing_hard_limit_reached"
+        " billing_not_active insufficient_balance",
+        says=_NO_MONEY,
+        retryable=False,
+    ),
+    _rule(QuotaExceeded, 402, retryable=False),
+    _rule(
+        ProviderAuthError,
+        400,
+        401,
+        403,
+        words="invalid_api_key authentication_error api_key_invalid",
+        says=_BAD_KEY,
+    ),
+    _rule(RequestTooLarge, 413),
+    _rule(RequestTooLarge, words="request_too_large"),
+    _rule(
+        RateLimited,
+        429,
+        says=r"request too large|per day\b",
+        retryable=False,
+    ),
+    _rule(
+        ContextLengthExceeded,
+        400,
+        422,
+        words="context_length_exceeded exceed_context_size_error"
+        " too_many_prompt_tokens model_context_window_exceeded",
+        says=_TOO_LONG,
+    ),
+    _rule(
+        ContentFiltered,
+        400,
+        403,
+        words="content_filter content_policy_violation responsibleaipolicyviolation"
+        " moderation_blocked",
+        says=r"content (management|filtering|filter) policy|flagged|moderation",
+    ),
+    _rule(
+        ModelNotFound,
+        400,
+        404,
+        words="model_not_found invalid_model deploymentnotfound",
+        says=_NO_MODEL,
+    ),
+    _rule(ModelNotFound, 404, param="model"),
+    # The model wrote a call that its own server refuses; another try may be better.
+    _rule(ProviderError, 400, words="tool_use_failed", retryable=True),
+    _rule(InvalidRequest, 400),
+    _rule(ProviderAuthError, 401, 403),
+    # No such path: the base_url is wrong, which is not the caller's fault.
+    _rule(ProviderError, 404, retryable=False),
+    _rule(ProviderTimeout, 408, 504),
+    _rule(ProviderError, 409, retryable=True),
+    _rule(Unprocessable, 422),
+    _rule(RateLimited, 429),
+    _rule(ProviderError, 501, retryable=False),
+)
+
+
+def _json_or_none(body: bytes) -> object:
+    try:
+        return msgspec.json.decode(body)
+    except UNREADABLE:
+        return None
+
+
+def _complaint_in(status: int, body: object) -> Complaint:
+    outer = mapping_or_empty(body)
+    inner = outer.get("error")
+    error = mapping_or_empty(inner) or outer
+    if isinstance(inner, str):
+        message = inner
+    else:
+        message = text_or(error.get("message"), "") or text_or(error.get("detail"), "")
+    nested = mapping_or_empty(error.get("innererror"))
+    words = (error.get("code"), error.get("type"), nested.get("code"))
+    return Complaint(
+        status=status,
+        words=frozenset(w.lower() for w in words if isinstance(w, str)),
+        message=message,
+        param=text_or(error.get("param"), "") or None,
+        wait=_seconds_or_none(outer.get("estimated_time")),
+    )
+
+
+def _seconds_or_none(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if 0 <= value < 1e9 else None
+
+
+_STATUS_OF_WORD: Final = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "model_not_found": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "api_error": 500,
+    "server_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+
+
+def _in_band_complaint(value: object) -> Complaint:
+    """Read an error that has no status of its own: it, or its words, may name one."""
+    complaint = _complaint_in(500, value)
+    error = mapping_or_empty(mapping_or_empty(value).get("error"))
+    for said in (error.get("status_code"), error.get("code"), error.get("status")):
+        if isinstance(said, int) and 400 <= said < 600:
+            return attrs.evolve(complaint, status=said)
+    for word in complaint.words:
+        if word in _STATUS_OF_WORD:
+            return attrs.evolve(complaint, status=_STATUS_OF_WORD[word])
+    return complaint
+
+
+_WAIT_TEXT: Final = re.compile(
+    r"(?:try again|retry)(?: again)? (?:in|after) "
+    r"((?:[0-9.]{1,16}(?:ms|[dhms])){1,5}|[0-9.]{1,16} (?:milli)?seconds?)",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+def wait_in_text(message: str) -> float | None:
+    """Return the seconds that a message asks to wait: ``try again in 26.604s``."""
+    found = _WAIT_TEXT.search(message)
+    if found is None:
+        return None
+    text = found[1].lower().rstrip(".")
+    number, _, unit = text.partition(" ")
+    return parse_duration(number + {"": "", "m": "ms"}.get(unit[:1], "s"))
+
+
+def until_reset(headers: Mapping[str, str], now_wall: float) -> float | None:
+    """Return the seconds until the limit that is used up is whole again.
+
+    Of all ``*ratelimit*-reset*`` headers only those count whose ``remaining``
+    is 0 or not said. Durations, RFC 3339 dates and epoch seconds or
+    milliseconds occur; what is further than a day counts as not said.
+    """
+    waits = [
+        wait
+        for name, value in headers.items()
+        if "ratelimit" in name.replace("rate-limit", "ratelimit")
+        and "reset" in name
+        and headers.get(name.replace("reset", "remaining"), "0") == "0"
+        and (wait := _until(value, now_wall)) is not None
+        and wait <= 86_400
+    ]
+    return max(waits, default=None)
+
+
+def _until(value: str, now_wall: float) -> float | None:
+    seconds = parse_duration(value)
+    if seconds is None:
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+        return max(0.0, moment.timestamp() - now_wall) if moment.tzinfo else None
+    if seconds > 1e11:  # milliseconds since the epoch
+        return max(0.0, seconds / 1000 - now_wall)
+    if seconds > 1e9:
+        return max(0.0, seconds - now_wall)
+    return seconds

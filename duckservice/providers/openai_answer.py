@@ -1,0 +1,524 @@
+"""OpenAI's chat completions, whole and streamed, read into completions and chunks.
+
+It reads what the many servers that speak the format really send: reasoning
+under two names, content as a list, tool calls without an index or an id,
+arguments as an object, usage with the last words or after them or twice.
+
+A stream, state by state:
+
+    fresh ──first chunk──▶ running ──[DONE]──▶ complete
+                              │
+                              ├──error event, undecodable event──▶ failed
+                              └──end of the bytes──▶ failed, or complete where
+                                  the server is one that may leave out [DONE]
+                                  and every choice has its finish reason
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, final
+
+import attrs
+import msgspec
+
+from duckservice.completion import (
+    NOTHING,
+    Choice,
+    Chunk,
+    Completion,
+    Finished,
+    FinishReason,
+    Part,
+    ReasoningDelta,
+    ReasoningPart,
+    RefusalDelta,
+    RefusalPart,
+    Started,
+    TextDelta,
+    TextPart,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+    UsageReport,
+)
+from duckservice.providers.answer_stream import what_it_is
+from duckservice.providers.failures import Classifier
+from duckservice.providers.reading import (
+    UNREADABLE,
+    Malformed,
+    mapping_or_empty,
+    number_or,
+    text_or,
+    token_count,
+    usage_of,
+)
+
+CHOICES_MAX: Final = 128
+TOOL_CALLS_MAX: Final = 1024
+"""Per choice; what is beyond is an attack on our memory, not an answer."""
+
+_REASONS: Final[Mapping[str, FinishReason]] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+    "function_call": "tool_calls",
+    "model_length": "length",
+    "max_tokens": "length",
+}
+"""What is missing here (``eos``, ``eos_token``, ...) is a kind of ``stop``."""
+
+
+class _Function(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: Any = None
+
+
+class _ToolDelta(msgspec.Struct, gc=False):
+    index: int | None = None
+    id: Any = None
+    function: _Function | None = None
+
+
+class _Message(msgspec.Struct, gc=False):
+    """A message, or the next piece of one: the fields are the same."""
+
+    content: Any = None
+    tool_calls: list[_ToolDelta] | None = None
+    refusal: str | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    function_call: _Function | None = None
+    annotations: Any = None
+    audio: Any = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int = 0
+    delta: _Message | None = None
+    message: _Message | None = None
+    finish_reason: str | None = None
+    logprobs: Any = None
+    error: Any = None
+
+
+class _Body(msgspec.Struct, gc=False):
+    id: Any = None
+    model: Any = None
+    created: Any = None
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    error: Any = None
+    service_tier: Any = None
+    system_fingerprint: Any = None
+    x_groq: Any = None
+
+
+_body: Final = msgspec.json.Decoder(_Body)
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def decode(body: bytes, errors: Classifier) -> Completion:
+    """Return the completion that *body* is.
+
+    Its usage is marked as estimated, and 0, where the server does not say.
+    Raises `BadProviderResponse` for what is none, and the fitting error for
+    one that came with status 200.
+    """
+    try:
+        answer = _body.decode(body)
+        _raise_error_in(answer, body, errors)
+        if not answer.choices:
+            raise Malformed("JSON without choices")
+        return Completion(
+            id=_text(answer.id),
+            model=_text(answer.model),
+            created=number_or(answer.created, 0),
+            choices=tuple(
+                _choice(choice, _text(answer.id)) for choice in answer.choices
+            ),
+            usage=_usage(answer) or Usage(estimated=True),
+            extra=_answer_extra(answer),
+        )
+    except UNREADABLE as error:
+        raise errors.bad_response(what_it_is(body, error)) from error
+
+
+@final
+class ChatEvents:
+    """What the events of one streamed completion mean: an `EventDecoder`.
+
+    *done_required* says that only ``[DONE]`` ends a stream.
+    """
+
+    __slots__ = (
+        "_calls",
+        "_done_required",
+        "_errors",
+        "_id",
+        "_reasons",
+        "_started",
+        "_told",
+        "_usage",
+        "complete",
+        "reply_characters",
+    )
+
+    def __init__(self, errors: Classifier, *, done_required: bool) -> None:
+        self._errors = errors
+        self._done_required = done_required
+        self._started = False
+        self._id = ""
+        self._reasons: dict[int, str | None] = {}
+        """Each choice that was seen, and its finish reason so far."""
+        self._told = False
+        """Whether the reasons have been passed on. They wait for the end, because
+        some servers (Together) write one behind every tool call."""
+        self._calls: dict[int, _Calls] = {}
+        self._usage: Usage | None = None
+        self.complete = False
+        self.reply_characters = 0
+
+    @property
+    def usage_seen(self) -> bool:
+        """Whether the server has said what the answer has used."""
+        return self._usage is not None
+
+    def take(self, data: bytes, chunks: list[Chunk]) -> None:
+        """Append what an event means to *chunks*."""
+        if data[:1] == b"{":
+            self._chunk(_body.decode(data), data, chunks)
+        elif data.strip() == b"[DONE]":
+            self._done(chunks)
+        else:
+            raise Malformed("neither a JSON object nor [DONE]")
+
+    def end_of_bytes(self, chunks: list[Chunk]) -> bool:
+        """Say whether the answer counts as complete without ``[DONE]``."""
+        if self._done_required or not self._all_finished():
+            return False
+        self._done(chunks)
+        return True
+
+    def _chunk(self, chunk: _Body, data: bytes, chunks: list[Chunk]) -> None:
+        if not self._started and (chunk.choices or chunk.id):
+            self._start(chunk, chunks)
+        if chunk.choices:
+            for choice in chunk.choices:
+                self._choice(choice, chunk, chunks)
+        if chunk.error or not self._started:
+            _raise_error_in(chunk, data, self._errors)
+            if chunk.choices is None:
+                raise Malformed("JSON without choices")
+        if chunk.usage is not None or chunk.x_groq is not None:
+            usage = _usage(chunk)
+            if usage is not None and usage != self._usage:
+                self._usage = usage
+                if self._all_finished():
+                    self._tell_reasons(chunks)
+                chunks.append(UsageReport(usage=usage))
+
+    def _choice(self, choice: _Choice, chunk: _Body, chunks: list[Chunk]) -> None:
+        delta = choice.delta or choice.message
+        if delta is not None:
+            self._delta(choice, delta, chunks)
+        if choice.error:
+            raise self._errors.in_band({"error": choice.error})
+        if choice.finish_reason and not chunk.error:
+            if choice.finish_reason == "error":
+                raise self._errors.in_band({})
+            self._reasons[choice.index] = choice.finish_reason
+
+    def _done(self, chunks: list[Chunk]) -> None:
+        if not self._reasons:
+            raise Malformed("a stream without choices")
+        self._tell_reasons(chunks)
+        self.complete = True
+
+    def _all_finished(self) -> bool:
+        return bool(self._reasons) and None not in self._reasons.values()
+
+    def _tell_reasons(self, chunks: list[Chunk]) -> None:
+        if self._told:
+            return
+        self._told = True
+        for choice, native in self._reasons.items():
+            # Some never say why they have stopped.
+            reason = _REASONS.get(native or "stop", "stop")
+            chunks.append(Finished(reason=reason, native_reason=native, choice=choice))
+
+    def _start(self, chunk: _Body, chunks: list[Chunk]) -> None:
+        self._started = True
+        self._id = _text(chunk.id)
+        chunks.append(
+            Started(
+                id=self._id,
+                model=_text(chunk.model),
+                created=number_or(chunk.created, 0),
+                extra=_answer_extra(chunk),
+            )
+        )
+
+    def _delta(self, choice: _Choice, delta: _Message, chunks: list[Chunk]) -> None:
+        index = choice.index
+        if index not in self._reasons:
+            if len(self._reasons) >= CHOICES_MAX:
+                raise Malformed("too many choices")
+            self._reasons[index] = None
+        thought = _thought(delta)
+        if thought:
+            self.reply_characters += len(thought)
+            chunks.append(ReasoningDelta(text=thought, choice=index))
+        has_extra = choice.logprobs or delta.annotations or delta.audio
+        if type(delta.content) is str and not has_extra:  # nearly every one
+            if delta.content:
+                self.reply_characters += len(delta.content)
+                chunks.append(TextDelta(text=delta.content, choice=index))
+        elif delta.content or has_extra:
+            self._content(choice, delta, chunks)
+        if delta.refusal:
+            self.reply_characters += len(delta.refusal)
+            chunks.append(RefusalDelta(text=delta.refusal, choice=index))
+        if delta.tool_calls or delta.function_call:
+            self._tool_calls(index, delta, chunks)
+
+    def _content(self, choice: _Choice, delta: _Message, chunks: list[Chunk]) -> None:
+        extra = _choice_extra(choice, delta)
+        index = choice.index
+        for part in _parts_of(delta.content):
+            match part:
+                case TextPart(text=text):
+                    chunks.append(TextDelta(text=text, choice=index, extra=extra))
+                    extra = NOTHING
+                case ReasoningPart(text=text):
+                    chunks.append(ReasoningDelta(text=text, choice=index))
+                case RefusalPart(text=text):
+                    chunks.append(RefusalDelta(text=text, choice=index))
+                case _:
+                    continue
+            self.reply_characters += len(text)
+        if extra:
+            chunks.append(TextDelta(text="", choice=index, extra=extra))
+
+    def _tool_calls(self, choice: int, delta: _Message, chunks: list[Chunk]) -> None:
+        calls = self._calls.get(choice)
+        if calls is None:
+            calls = self._calls[choice] = _Calls(self._id, choice)
+        for piece in _tool_deltas(delta):
+            made = calls.add(piece)
+            if made is not None:
+                self.reply_characters += len(made.arguments) + len(made.name or "")
+                chunks.append(made)
+
+
+@attrs.define
+class _Calls:
+    """The tool calls of one choice, by what the server uses to tell them apart."""
+
+    _answer: str
+    _choice: int
+    _places: dict[int, tuple[int, str]] = attrs.field(
+        factory=dict[int, tuple[int, str]]
+    )
+    """The server's index to ours and to the call's id."""
+    _count: int = 0
+    _last: int = 0
+    """The server's index of the call that grew last."""
+
+    def add(self, piece: _ToolDelta) -> ToolCallDelta | None:
+        function = piece.function or _Function()
+        own_id = _text(piece.id)
+        place = self._place_of(piece, own_id, new_name=bool(function.name))
+        known = self._places.get(place)
+        arguments = _arguments(function.arguments)
+        self._last = place
+        if known is None:
+            return self._begin(place, own_id, function.name or "", arguments)
+        if not arguments:
+            return None
+        return ToolCallDelta(index=known[0], arguments=arguments, choice=self._choice)
+
+    def _place_of(self, piece: _ToolDelta, own_id: str, *, new_name: bool) -> int:
+        place = piece.index
+        if place is None:
+            # Only an id, or a name, says that this is another call.
+            is_new = new_name and own_id not in {i for _, i in self._places.values()}
+            place = self._free_place() if is_new else self._last
+        known = self._places.get(place)
+        if known is not None and new_name and own_id and known[1] != own_id:
+            return self._free_place()  # every call has index 0
+        return place
+
+    def _free_place(self) -> int:
+        return max(self._places, default=-1) + 1
+
+    def _begin(
+        self, place: int, own_id: str, name: str, arguments: str
+    ) -> ToolCallDelta:
+        if self._count >= TOOL_CALLS_MAX:
+            raise Malformed("too many tool calls")
+        index = self._count
+        self._count += 1
+        own_id = own_id or _made_up_id(self._answer, self._choice, index)
+        self._places[place] = (index, own_id)
+        return ToolCallDelta(
+            index=index,
+            id=own_id,
+            name=name,
+            arguments=arguments,
+            choice=self._choice,
+        )
+
+
+def _choice(choice: _Choice, answer: str) -> Choice:
+    message = choice.message or choice.delta
+    if message is None:
+        if not choice.finish_reason:
+            raise Malformed("a choice without a message")
+        message = _Message()  # filtered away
+    reason = choice.finish_reason or None
+    return Choice(
+        index=choice.index,
+        parts=tuple(_parts(message, answer, choice.index)),
+        finish_reason=_REASONS.get(reason or "stop", "stop"),
+        native_finish_reason=reason,
+        extra=_choice_extra(choice, message),
+    )
+
+
+def _parts(message: _Message, answer: str, choice: int) -> list[Part]:
+    parts: list[Part] = []
+    thought = _thought(message)
+    if thought:
+        parts.append(ReasoningPart(text=thought))
+    parts += _parts_of(message.content)
+    if message.refusal:
+        parts.append(RefusalPart(text=message.refusal))
+    for index, call in enumerate(_tool_deltas(message)):
+        function = call.function or _Function()
+        parts.append(
+            ToolCall(
+                id=_text(call.id) or _made_up_id(answer, choice, index),
+                name=function.name or "",
+                arguments=_arguments(function.arguments),
+            )
+        )
+    return parts
+
+
+def _parts_of(content: Any) -> list[Part]:
+    """Return the parts of a content: a text, a list of parts, or JSON as asked for."""
+    match content:
+        case None | "":
+            return []
+        case str():
+            return [TextPart(text=content)]
+        case list():
+            items: list[Any] = content  # pyright: ignore[reportUnknownVariableType]  # any JSON
+            return [part for item in items for part in _part_of(item)]
+        case dict():  # Cloudflare's way with a response_format
+            return [TextPart(text=_encode(content).decode())]
+        case _:
+            raise Malformed("content that is neither text nor a list")
+
+
+def _part_of(item: Any) -> list[Part]:
+    match item:
+        case str():
+            return [TextPart(text=item)]
+        case {"type": "text" | "output_text", "text": str(text)}:
+            return [TextPart(text=text)]
+        case {"type": "thinking"}:
+            thoughts = _parts_of(mapping_or_empty(item).get("thinking"))
+            texts = (part.text for part in thoughts if isinstance(part, TextPart))
+            return [ReasoningPart(text="".join(texts))]
+        case {"type": "refusal", "refusal": str(text)}:
+            return [RefusalPart(text=text)]
+        case _:
+            return []  # references and the like; the text stands beside them
+
+
+def _thought(message: _Message) -> str:
+    # Some send both names with the same words.
+    thought = message.reasoning_content or message.reasoning
+    return thought if type(thought) is str else ""
+
+
+def _tool_deltas(message: _Message) -> list[_ToolDelta]:
+    if message.tool_calls:
+        return message.tool_calls
+    function = message.function_call
+    if function is None or not (function.name or function.arguments):
+        return []
+    return [_ToolDelta(index=0, function=function)]
+
+
+def _arguments(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case str():
+            return value
+        case _:  # Ollama's native way, and some others'
+            return _encode(value).decode()
+
+
+def _made_up_id(answer: str, choice: int, index: int) -> str:
+    # Unique in the conversation, because the answer's own id is.
+    return f"call_{answer}_{choice}_{index}"
+
+
+def _choice_extra(choice: _Choice, message: _Message) -> Mapping[str, Any]:
+    if not (choice.logprobs or message.annotations or message.audio):
+        return NOTHING
+    extra = {
+        "logprobs": choice.logprobs,
+        "annotations": message.annotations,
+        "audio": message.audio,
+    }
+    return {key: value for key, value in extra.items() if value}
+
+
+def _answer_extra(answer: _Body) -> Mapping[str, Any]:
+    extra = {
+        "service_tier": answer.service_tier,
+        "system_fingerprint": answer.system_fingerprint,
+    }
+    return {key: value for key, value in extra.items() if value is not None}
+
+
+def _usage(answer: _Body) -> Usage | None:
+    usage = mapping_or_empty(answer.usage)
+    if not usage:
+        usage = mapping_or_empty(mapping_or_empty(answer.x_groq).get("usage"))
+    if not usage:
+        return None
+    prompt = mapping_or_empty(usage.get("prompt_tokens_details"))
+    completion = mapping_or_empty(usage.get("completion_tokens_details"))
+    sent = token_count(usage.get("prompt_tokens"))
+    written = token_count(usage.get("completion_tokens"))
+    reasoning = token_count(completion.get("reasoning_tokens"))
+    if reasoning and usage.get("total_tokens") == sent + written + reasoning:
+        written += reasoning  # xAI leaves it out
+    return usage_of(
+        input_tokens=sent,
+        output_tokens=written,
+        cached=prompt.get("cached_tokens") or usage.get("prompt_cache_hit_tokens"),
+        cache_write=prompt.get("cache_write_tokens"),
+        reasoning=reasoning,
+    )
+
+
+def _raise_error_in(answer: _Body, body: bytes, errors: Classifier) -> None:
+    if answer.error:
+        raise errors.in_band({"error": answer.error})
+    if answer.choices is None and body[:1] == b"{":
+        # {"message", "code"} and {"detail"} are errors too.
+        value = mapping_or_empty(msgspec.json.decode(body))
+        if value.get("message") or value.get("detail"):
+            raise errors.in_band(value)
+
+
+def _text(value: object) -> str:
+    return text_or(value, "") if not isinstance(value, int) else str(value)

@@ -1,0 +1,93 @@
+"""Keeping secrets out of what an upstream says: it may echo the key it was sent."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable
+from typing import Final, final
+from urllib.parse import quote
+
+MASK: Final = "[redacted]"
+
+_PIECE: Final = 12
+"""Characters; a piece of a secret at least this long is a secret."""
+_SECRET_MIN: Final = 6
+"""Characters; what is shorter (``none``, ``EMPTY``) is a placeholder and no secret."""
+
+_KEY_SHAPES: Final = re.compile(
+    r"""
+    \b(?:sk|pk|rk|gsk|hf|xai|pplx|r8|tgp|nvapi|AIza|ya29)[-_.][\w.-]{6,}\*?[\w*.-]*
+    | \bAIza[\w-]{16,}
+    | \b(?:Bearer|Basic)\s+[\w.~+/=-]{8,}
+    | \beyJ[\w-]{8,}\.[\w-]+\.[\w-]*           # a JSON web token
+    | [^\s:'"`(]*\*{3,}[^\s'"`)]*              # a key that is masked only in part
+    | (?<=[Kk]ey\ provided:\ )\S+
+    """,
+    re.VERBOSE,
+)
+
+
+@final
+class Redactor:
+    """Replaces secrets in a text: the configured ones, and what is shaped like one.
+
+    A configured secret is found whole, in any piece of 12 characters or more,
+    and in its base64 and URL-encoded forms.
+    """
+
+    __slots__ = ("_pieces", "_whole")
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        forms = {
+            form
+            for secret in secrets
+            if len(secret) >= _SECRET_MIN
+            for form in _forms_of(secret)
+        }
+        self._whole = sorted(forms, key=len, reverse=True)
+        self._pieces = frozenset(
+            form[start : start + _PIECE]
+            for form in forms
+            for start in range(len(form) - _PIECE + 1)
+        )
+
+    def __repr__(self) -> str:
+        return "Redactor(…)"
+
+    def __call__(self, text: str) -> str:
+        """Return *text* without secrets."""
+        text = self._without_pieces(text)
+        for form in self._whole:
+            text = text.replace(form, MASK)
+        return _KEY_SHAPES.sub(MASK, text)
+
+    def _without_pieces(self, text: str) -> str:
+        if not self._pieces:
+            return text
+        kept: list[str] = []
+        end = 0  # of what has been copied or masked
+        for start in range(len(text) - _PIECE + 1):
+            if text[start : start + _PIECE] not in self._pieces:
+                continue
+            if start > end or not kept:
+                kept += (text[end:start], MASK)
+            end = start + _PIECE
+        return "".join((*kept, text[end:]))
+
+
+def _forms_of(secret: str) -> Iterable[str]:
+    raw = secret.encode()
+    yield secret
+    yield quote(secret, safe="")
+    for shift in range(3):
+        # The same text has three base64 forms, by where in the whole it stands;
+        # the first and last characters depend on its neighbours.
+        encoded = base64.b64encode(b"\0" * shift + raw).rstrip(b"=")
+        inner = encoded[4 if shift else 0 : len(encoded) - 1].decode()
+        if len(inner) >= _PIECE:
+            yield inner
+            yield inner.translate(_URL_SAFE)
+
+
+_URL_SAFE: Final = str.maketrans("+/", "-_")

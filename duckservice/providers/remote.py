@@ -1,0 +1,306 @@
+"""A provider at the other end of HTTP: the I/O that all wire formats share.
+
+`RemoteProvider` sends and receives; what to say and how to understand the answer
+is its `Dialect`'s business, which is pure. A new provider is a new dialect.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Final, Protocol, final
+
+import attrs
+import trio
+
+from duckservice.completion import (
+    ChatRequest,
+    Chunk,
+    Completion,
+    EmbeddingRequest,
+    Embeddings,
+    HealthReport,
+    ModelInfo,
+    Usage,
+    UsageReport,
+)
+from duckservice.errors import DuckError, InvalidRequest, RequestError
+from duckservice.providers.answer_stream import AnswerStream
+from duckservice.providers.estimate import (
+    BYTES_PER_TOKEN,
+    estimated_prompt,
+    input_tokens,
+    prompt_tokens,
+    reply_tokens,
+)
+from duckservice.providers.failures import Classifier
+from duckservice.providers.http import HttpClient, StreamResponse
+from duckservice.providers.models import ModelNames
+from duckservice.providers.prices import Prices
+
+LINGER: Final = 0.2
+"""Seconds that a complete stream is read on for the end of its body, which keeps
+the connection for the next request."""
+
+PAGES_MAX: Final = 20
+"""Of a list of models."""
+
+
+class Dialect(Protocol):
+    """How one provider is spoken to: pure translation, no I/O.
+
+    Every method may raise `DuckError`, with ``provider`` set.
+    """
+
+    @property
+    def chat_path(self) -> str:
+        """Where chats are sent."""
+        ...
+
+    @property
+    def models_path(self) -> str:
+        """Where models are listed."""
+        ...
+
+    @property
+    def embeddings(self) -> EmbeddingsDialect | None:
+        """How embeddings are asked for; None: there are none."""
+        ...
+
+    @property
+    def counting(self) -> CountingDialect | None:
+        """How tokens are counted; None: they are not."""
+        ...
+
+    def check(self, request: ChatRequest) -> None:
+        """Raise `InvalidRequest`, naming the field, for what cannot be translated."""
+        ...
+
+    def encode(self, request: ChatRequest, *, stream: bool) -> bytes:
+        """Return the body of a chat request."""
+        ...
+
+    def decode(self, body: bytes) -> Completion:
+        """Return the completion in an answer's body."""
+        ...
+
+    def open_stream(self) -> AnswerStream:
+        """Return the reader of one streamed answer."""
+        ...
+
+    def decode_models(self, body: bytes) -> tuple[tuple[ModelInfo, ...], str | None]:
+        """Return the models in an answer's body, and the path of the next page."""
+        ...
+
+
+class EmbeddingsDialect(Protocol):
+    """How embeddings are asked for."""
+
+    @property
+    def path(self) -> str:
+        """Where requests for embeddings are sent."""
+        ...
+
+    def encode(self, request: EmbeddingRequest) -> bytes:
+        """Return the body of a request."""
+        ...
+
+    def decode(self, body: bytes, inputs: int) -> Embeddings:
+        """Return the embeddings of *inputs* texts in an answer's body."""
+        ...
+
+
+class CountingDialect(Protocol):
+    """How the tokens of a prompt are counted."""
+
+    @property
+    def path(self) -> str:
+        """Where requests to count are sent."""
+        ...
+
+    def encode(self, request: ChatRequest) -> bytes:
+        """Return the body of a request."""
+        ...
+
+    def decode(self, body: bytes) -> int:
+        """Return the number of tokens in an answer's body."""
+        ...
+
+
+@final
+@attrs.frozen(kw_only=True)
+class RemoteProvider:
+    """A `Provider` over HTTP; see there for what its methods promise."""
+
+    name: str
+    dialect: Dialect = attrs.field(repr=False)
+    http: HttpClient
+    errors: Classifier = attrs.field(repr=False)
+    models: ModelNames = attrs.field(repr=False)
+    prices: Prices = attrs.field(repr=False)
+
+    def supports_model(self, model: str) -> bool:
+        """Say whether *model*, or an alias of it, is served here."""
+        return self.models.serves(model)
+
+    def check(self, request: ChatRequest) -> None:
+        """Raise `InvalidRequest`, naming the field, if *request* cannot be translated."""
+        self.dialect.check(self._own(request))
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """Return the whole reply."""
+        own = self._own(request)
+        self.dialect.check(own)
+        answer = await self.http.request(
+            "POST",
+            self.dialect.chat_path,
+            content=self.dialect.encode(own, stream=False),
+        )
+        completion = self.dialect.decode(answer.body)
+        if completion.usage.estimated:
+            return attrs.evolve(completion, usage=_estimated(own, completion))
+        return completion
+
+    @asynccontextmanager
+    async def stream(
+        self, request: ChatRequest
+    ) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
+        """Stream the reply, as batches of the chunks that arrived together."""
+        own = self._own(request)
+        self.dialect.check(own)
+        body = self.dialect.encode(own, stream=True)
+        async with self.http.stream(
+            "POST", self.dialect.chat_path, content=body
+        ) as answer:
+            await self._refuse_what_is_no_stream(answer)
+            async with aclosing(self._batches(own, answer)) as batches:
+                yield batches
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Return the embeddings of the inputs."""
+        embeddings = self.dialect.embeddings
+        if embeddings is None:
+            raise InvalidRequest(
+                f"{self.name} has no embeddings", provider=self.name, param="model"
+            )
+        own = attrs.evolve(request, model=self.models.own_name(request.model))
+        answer = await self.http.request(
+            "POST", embeddings.path, content=embeddings.encode(own)
+        )
+        reply = embeddings.decode(answer.body, len(request.input))
+        if not reply.usage.estimated:
+            return reply
+        size = sum(map(input_tokens, request.input))
+        return attrs.evolve(reply, usage=Usage(input_tokens=size, estimated=True))
+
+    async def list_models(self) -> tuple[ModelInfo, ...]:
+        """Ask the provider which models it has."""
+        found: list[ModelInfo] = []
+        path = self.dialect.models_path
+        for _ in range(PAGES_MAX):
+            answer = await self.http.request("GET", path)
+            models, next_path = self.dialect.decode_models(answer.body)
+            found += models
+            if next_path is None:
+                break
+            path = next_path
+        return tuple(found)
+
+    async def count_tokens(self, request: ChatRequest) -> Usage:
+        """Return the prompt's size, from the provider's endpoint or estimated."""
+        counting = self.dialect.counting
+        if counting is None:
+            return estimated_prompt(request)
+        own = self._own(request)
+        self.dialect.check(own)
+        answer = await self.http.request(
+            "POST", counting.path, content=counting.encode(own)
+        )
+        return Usage(input_tokens=counting.decode(answer.body))
+
+    def estimate_cost(self, usage: Usage, model: str) -> int | None:
+        """Return the price of *usage* in picodollars, None if unknown."""
+        return self.prices.cost(usage, self.models.own_name(model))
+
+    async def health_check(self) -> HealthReport:
+        """Ask for the list of models, which costs nothing."""
+        started = trio.current_time()
+        try:
+            await self.http.request("GET", self.dialect.models_path)
+        except DuckError as error:
+            # It answered, if not with a list: that was the question.
+            healthy = isinstance(error, RequestError)
+            detail = str(error)
+        else:
+            healthy, detail = True, ""
+        latency = trio.current_time() - started
+        return HealthReport(healthy=healthy, latency=latency, detail=detail)
+
+    async def aclose(self) -> None:
+        """Close the connections. The provider is not used again."""
+        await self.http.aclose()
+
+    def _own(self, request: ChatRequest) -> ChatRequest:
+        own_name = self.models.own_name(request.model)
+        if own_name == request.model:
+            return request
+        return attrs.evolve(request, model=own_name)
+
+    async def _refuse_what_is_no_stream(self, answer: StreamResponse) -> None:
+        kind = _media_type(answer.headers)
+        if kind not in ("application/json", "text/html"):
+            return  # some servers name none, or another
+        body = b"".join([piece async for piece in answer.iter_bytes()])
+        if kind == "application/json":
+            self.dialect.decode(body)  # raises the error that it may be
+        raise self.errors.bad_response(f"{kind} in place of a stream of events")
+
+    async def _batches(
+        self, request: ChatRequest, answer: StreamResponse
+    ) -> AsyncGenerator[Sequence[Chunk]]:
+        stream = self.dialect.open_stream()
+        pieces = answer.iter_bytes()
+        async for piece in pieces:
+            chunks = stream.feed(piece)
+            if stream.complete and not stream.usage_seen:
+                chunks.append(_estimated_report(request, stream))
+            if chunks:
+                yield chunks
+            if stream.ended:
+                break
+        was_complete = stream.complete
+        chunks = stream.close()
+        if not was_complete and not stream.usage_seen:
+            chunks.append(_estimated_report(request, stream))
+        if chunks:
+            yield chunks
+        # Nobody waits for what comes after the end, or takes harm from it.
+        with trio.move_on_after(LINGER):
+            try:
+                async for _ in pieces:
+                    pass
+            except DuckError:
+                pass
+
+
+def _estimated(request: ChatRequest, completion: Completion) -> Usage:
+    return Usage(
+        input_tokens=prompt_tokens(request),
+        output_tokens=reply_tokens(completion.choices),
+        estimated=True,
+    )
+
+
+def _estimated_report(request: ChatRequest, stream: AnswerStream) -> UsageReport:
+    return UsageReport(
+        usage=Usage(
+            input_tokens=prompt_tokens(request),
+            output_tokens=math.ceil(stream.reply_characters / BYTES_PER_TOKEN),
+            estimated=True,
+        )
+    )
+
+
+def _media_type(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import base64
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from duckservice.providers.redaction import MASK, Redactor
+
+KEYS = st.text(
+    st.characters(min_codepoint=33, max_codepoint=126), min_size=16, max_size=60
+)
+TEXTS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
+
+
+@settings(max_examples=100, deadline=None)
+@given(key=KEYS, before=TEXTS, after=TEXTS)
+def test_no_piece_of_a_secret_of_12_characters_is_left(key, before, after):
+    redacted = Redactor([key])(f"{before}{key}{after}{key[2:15]}")
+    assert not any(key[i : i + 12] in redacted for i in range(len(key) - 11))
+
+
+@settings(max_examples=100, deadline=None)
+@given(key=KEYS, prefix=st.binary(max_size=5), suffix=st.binary(max_size=5))
+def test_the_base64_and_url_forms_of_a_secret_are_found_too(key, prefix, suffix):
+    redact = Redactor([key])
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        whole = encode(prefix + key.encode() + suffix).decode()
+        redacted = redact(whole)
+        assert MASK in redacted
+        # The first and last characters are made of the neighbours as well.
+        assert len(redacted.replace(MASK, "")) <= len(prefix + suffix) * 2 + 12
+    quoted = quote(key, safe="")
+    assert quoted not in redact(f"https://x/?key={quoted}")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "sk-proj-abcdefgh12345678",
+        "sk-ant-api03-AAAAAAAAAAAAAAAA",
+        "gsk_abcdefghijkl",
+        "hf_abcdefghijkl",
+        "xai-abcdefghijkl",
+        "AIzaSyA1234567890abcdefgh",
+        "Bearer abcdefgh12345",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc",
+        "bad-key-**********test",
+    ],
+)
+def test_what_is_shaped_like_a_key_is_masked_though_it_is_not_ours(key):
+    assert Redactor()(f"the key {key} is wrong") == f"the key {MASK} is wrong"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The model `gpt-4o` does not exist or you do not have access to it.",
+        "Limit 30000, Used 18928, Requested 11159. Please try again in 174ms.",
+        "Invalid 'temperature': decimal above maximum value.",
+        "task-oriented risk-free 2 * 3",
+        "",
+    ],
+)
+def test_other_text_is_left_alone(text):
+    assert Redactor(["sk-canary-7f3a9c51d2"])(text) == text
+
+
+def test_a_placeholder_is_no_secret():
+    assert Redactor(["none", ""])("there is none") == "there is none"
+
+
+def test_a_redactor_does_not_print_what_it_hides():
+    assert "canary" not in repr(Redactor(["sk-canary-7f3a9c51d2"]))
