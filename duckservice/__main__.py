@@ -1,5 +1,5 @@
 """``python -m duckservice`` is ``duckd``."""
 
-from duckservice.daemon import main
+from duckservice.start import main
 
 main()

@@ -32,13 +32,14 @@ import structlog
 import trio
 
 from duckservice import __version__, paths
-from duckservice.config import Config, ConfigError, load
+from duckservice.config import Config, ConfigError, ProviderConfig, load
 from duckservice.gateway.app.application import make_app
 from duckservice.gateway.server import Server, ServerLimits
 from duckservice.gateway.unix_socket import UnixListener, bind_unix
 from duckservice.log import register_config, setup as setup_log
 from duckservice.paths import EXIT_CONFIG, StartupError
 from duckservice.providers.base import Provider
+from duckservice.providers.prices import load_price_list
 from duckservice.running import RunningService, open_running
 from duckservice.tree import Seams
 from supervisors import SupervisionError
@@ -208,6 +209,10 @@ async def _run(config: Config, socket: Path) -> int:
                 trio.open_nursery() as nursery,
             ):
                 nursery.start_soon(_obey, signals, daemon, now)
+                if any(_needs_price_list(its) for its in config.providers.values()):
+                    # In a thread, after the socket is up: it takes 0.2 s, which
+                    # the first request should not wait for.
+                    nursery.start_soon(trio.to_thread.run_sync, load_price_list)
                 _announce(config, daemon, trio.current_time() - since)
                 finished = await daemon.stopped(config.service.drain_grace)
                 code = 0 if finished else EXIT_CUT_OFF
@@ -219,6 +224,10 @@ async def _run(config: Config, socket: Path) -> int:
         return EXIT_CUT_OFF
     log.info("daemon.stopped", exit_code=code)
     return code
+
+
+def _needs_price_list(provider: ProviderConfig) -> bool:
+    return provider.adapter != "mock" and provider.price is None
 
 
 def _announce(config: Config, daemon: Daemon, took: float) -> None:
