@@ -65,12 +65,14 @@ class DuckError(Exception):
         """The provider that failed, where one was asked."""
         self.retry_after = retry_after
         """Seconds after which the request may succeed, where known."""
-        self.retryable = (
-            self.retryable_by_default if retryable is None else retryable
-        )
+        self.retryable = self.retryable_by_default if retryable is None else retryable
         """Whether the same request may succeed later, or elsewhere."""
         self.param = param
         """The field of the request that is at fault, where one is."""
+        self.job: str | None = None
+        """The job that failed; whoever has given it one sets it."""
+        self.request_id: str | None = None
+        """The request's id, caller's or ours; set on the way out."""
 
 
 class RequestError(DuckError):

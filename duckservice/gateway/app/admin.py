@@ -1,0 +1,78 @@
+"""POST what changes the daemon; only for who runs it, and for root."""
+
+from __future__ import annotations
+
+import attrs
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from duckservice.errors import NotFound, PermissionDenied
+from duckservice.gateway.app.api import (
+    PROVIDER_ACTIONS,
+    DaemonControl,
+    ServiceApi,
+)
+from duckservice.gateway.app.exchange import peer
+from duckservice.gateway.app.replies import json_value
+
+_ROOT = 0
+
+
+@attrs.frozen
+class Admin:
+    """What changes the daemon."""
+
+    service: ServiceApi
+    control: DaemonControl | None
+    owner_uid: int
+
+    def routes(self) -> list[Route]:
+        """Return the routes of this API."""
+        post = ["POST"]
+        return [
+            Route("/v1/providers/{name:path}/{action}", self.provider, methods=post),
+            Route("/v1/tree/{path:path}/restart", self.restart, methods=post),
+            Route("/v1/drain", self.drain, methods=post),
+            Route("/v1/shutdown", self.shutdown, methods=post),
+        ]
+
+    async def provider(self, request: Request) -> Response:
+        """Enable, disable, reset or check a provider."""
+        self._require_owner(request)
+        wanted = request.path_params["action"]
+        for action in PROVIDER_ACTIONS:
+            if action == wanted:
+                name: str = request.path_params["name"]
+                return json_value(await self.service.provider_action(name, action))
+        allowed = ", ".join(PROVIDER_ACTIONS)
+        raise NotFound(f"no such action on a provider; there are: {allowed}")
+
+    async def restart(self, request: Request) -> Response:
+        """Crash an actor, so that its supervisor restarts it."""
+        self._require_owner(request)
+        path: str = request.path_params["path"]
+        await self.service.restart_actor(path)
+        return json_value({"restarted": path})
+
+    async def drain(self, request: Request) -> Response:
+        """Have the daemon finish what it has, and take nothing new."""
+        self._require_owner(request)
+        self._daemon().drain()
+        return json_value({"state": "draining"})
+
+    async def shutdown(self, request: Request) -> Response:
+        """Have the daemon drain, then end."""
+        self._require_owner(request)
+        self._daemon().shutdown()
+        return json_value({"state": "stopping"})
+
+    def _daemon(self) -> DaemonControl:
+        if self.control is None:
+            raise NotFound("this service runs inside a program, not as a daemon")
+        return self.control
+
+    def _require_owner(self, request: Request) -> None:
+        client = peer(request.scope)
+        if client is None or client.uid not in {_ROOT, self.owner_uid}:
+            raise PermissionDenied("only the user who runs the daemon may do this")

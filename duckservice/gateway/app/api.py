@@ -1,0 +1,108 @@
+"""What the HTTP application needs of the service and of the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Literal, Protocol, TypeAlias
+
+from duckservice.call import Answer, CallOptions, StreamAnswer
+from duckservice.completion import (
+    ChatRequest,
+    Completion,
+    EmbeddingRequest,
+    Embeddings,
+    ModelInfo,
+    Usage,
+)
+
+ProviderAction: TypeAlias = Literal["enable", "disable", "reset", "check"]
+PROVIDER_ACTIONS: tuple[ProviderAction, ...] = ("enable", "disable", "reset", "check")
+
+
+class ServiceApi(Protocol):
+    """The service, as its HTTP clients reach it.
+
+    Everything raises only `DuckError` on purpose, with ``job`` set where the
+    request had become one. A mapping is plain data that encodes as JSON.
+    """
+
+    async def complete(
+        self, request: ChatRequest, options: CallOptions
+    ) -> Answer[Completion]:
+        """Return the whole reply."""
+        ...
+
+    def stream(
+        self, request: ChatRequest, options: CallOptions
+    ) -> AbstractAsyncContextManager[StreamAnswer]:
+        """Stream the reply.
+
+        It is entered when a provider has answered and the first batch is known;
+        what fails before has a status of its own. Leaving ends the request.
+        """
+        ...
+
+    async def embed(
+        self, request: EmbeddingRequest, options: CallOptions
+    ) -> Answer[Embeddings]:
+        """Return the embeddings of the inputs."""
+        ...
+
+    async def count_tokens(self, request: ChatRequest, options: CallOptions) -> Usage:
+        """Return the prompt's size as ``input_tokens``."""
+        ...
+
+    async def models(self) -> Sequence[ModelInfo]:
+        """Return what can be asked for."""
+        ...
+
+    async def status(self) -> Mapping[str, Any]:
+        """Return how the service is, at a glance."""
+        ...
+
+    def tree(self) -> Mapping[str, Any]:
+        """Return the supervision tree."""
+        ...
+
+    async def costs(self, by: str, since: float | None) -> Mapping[str, Any]:
+        """Return what was spent since then (seconds since the epoch)."""
+        ...
+
+    async def providers(self) -> Sequence[Mapping[str, Any]]:
+        """Return each provider, its health and its account."""
+        ...
+
+    async def queue(self) -> Mapping[str, Any]:
+        """Return how many requests wait."""
+        ...
+
+    async def ready(self) -> Mapping[str, Any]:
+        """Return what answers; raise `Unavailable` if a part does not."""
+        ...
+
+    async def provider_action(
+        self, name: str, action: ProviderAction
+    ) -> Mapping[str, Any]:
+        """Do *action* to a provider; return how it is now."""
+        ...
+
+    async def restart_actor(self, path: str) -> None:
+        """Crash an actor, so that its supervisor restarts it."""
+        ...
+
+    def new_request_id(self) -> str:
+        """Return an id for a request that came without one."""
+        ...
+
+
+class DaemonControl(Protocol):
+    """The daemon around the service, where there is one. Both return at once."""
+
+    def drain(self) -> None:
+        """Finish what is there and take nothing new."""
+        ...
+
+    def shutdown(self) -> None:
+        """Drain, then end the process."""
+        ...
