@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, cast, final
 
@@ -28,7 +28,7 @@ from duckservice.core.pricing import usd
 from duckservice.errors import DuckError, InvalidRequest, NotFound, Unavailable
 from duckservice.providers.base import Provider
 from duckservice.service import Service
-from duckservice.tree import Guarded, Seams, make_parts, tree
+from duckservice.tree import GATEWAY, Guarded, Seams, make_parts, tree
 from supervisors import ChildNotFound, Node, Supervisor, open_supervisor
 
 Json: TypeAlias = dict[str, Any]
@@ -194,12 +194,14 @@ class RunningService(Service):
             NotFound: nothing runs there.
         """
         msg = f"no actor runs at {path!r}; `duck tree` shows the paths"
-        if self.root is None:
+        root = self.root
+        if root is None or root.find(path) is None:
             raise NotFound(msg)
-        try:
-            self.root.crash_child(path, RestartRequested(path))
-        except ChildNotFound as error:
-            raise NotFound(msg) from error
+        if path != GATEWAY:
+            root.crash_child(path, RestartRequested(path))
+            return
+        # Who asks over the socket is to get an answer, before its connection goes.
+        trio.lowlevel.current_trio_token().run_sync_soon(_crash, root, path)
 
     def new_request_id(self) -> str:
         """Return an id for a request that came without one."""
@@ -236,6 +238,11 @@ async def open_running(
     async with open_supervisor(spec, on_event=seams.emit) as root:
         service.root = root
         yield service
+
+
+def _crash(root: Supervisor, path: str) -> None:
+    with suppress(ChildNotFound):
+        root.crash_child(path, RestartRequested(path))
 
 
 # Values to show.

@@ -49,6 +49,9 @@ from supervisors import (
 #: a full inbox means a stuck actor, and not a busy one.
 MAX_INBOX = 10_000
 
+#: The path of what serves the daemon's socket.
+GATEWAY = "gateway"
+
 
 @attrs.frozen(kw_only=True)
 class Seams:
@@ -133,7 +136,7 @@ def tree(
     ]
     if gateway is not None:
         # It returns when the daemon has drained it; only a crash restarts it.
-        spec = child("gateway", gateway)
+        spec = child(GATEWAY, gateway)
         children.append(attrs.evolve(spec, restart=Restart.TRANSIENT))
     return _patient(children)
 

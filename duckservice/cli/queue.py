@@ -1,4 +1,4 @@
-"""`duck queue`: how many requests wait, at which priority."""
+"""`duck queue`: how many requests wait, at which priority; pause it, resume it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,23 @@ from duckservice.cli.session import Session
 from duckservice.cli.text import count
 
 
-def arguments(_: argparse.ArgumentParser) -> None:
-    """Take no arguments of its own."""
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what may be done to the queue."""
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("pause", "resume"),
+        help="pause: give no more turns; resume: give them again",
+    )
 
 
 def run(session: Session) -> int:
-    """Print the queue's depth by priority."""
-    queue = session.get("/v1/queue")
+    """Pause or resume, where asked to; print the queue's depth by priority."""
+    action = session.options.action
+    if action is None:
+        queue = session.get("/v1/queue")
+    else:
+        queue = session.post(f"/v1/queue/{action}")
     if session.options.json:
         session.out.json(queue)
         return OK
@@ -24,5 +34,6 @@ def run(session: Session) -> int:
     for priority, waiting in queue["depth"].items():
         result.add_row(cell(priority), cell(count(waiting)))
     result.add_row(cell("all"), cell(count(queue["waiting"])), style="bold")
-    session.out.show(result, "", cell(f"{count(queue['running'])} running"))
+    paused = ", paused" if queue.get("paused") else ""
+    session.out.show(result, "", cell(f"{count(queue['running'])} running{paused}"))
     return OK

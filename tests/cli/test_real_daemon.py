@@ -44,6 +44,7 @@ def test_all_commands_speak_with_the_real_daemon(duck, real):
         ["cost"], ["cost", "--by", "model"], ["cost", "--by", "total"],
         ["providers", "check", "mock"], ["providers", "disable", "mock"],
         ["providers", "enable", "mock"], ["restart", "cost_tracker"],
+        ["queue", "pause"], ["queue", "resume"], ["restart", "gateway"],
     ):  # fmt: skip
         shown = duck(*argv)
         assert shown.status == 0, (argv, shown)

@@ -123,6 +123,10 @@ class FakeService:
     async def providers(self):
         return ({"name": "openai"},)
 
+    async def pause_queue(self, *, paused):
+        self._note("pause_queue", paused)
+        return {"waiting": 0, "paused": paused}
+
     async def queue(self):
         return {"waiting": 0}
 

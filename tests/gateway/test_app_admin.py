@@ -17,6 +17,8 @@ ADMIN = [
     "/v1/providers/openai/disable",
     "/v1/providers/x/nonsense",
     "/v1/tree/providers/openai/client/restart",
+    "/v1/queue/pause",
+    "/v1/queue/resume",
     "/v1/drain",
     "/v1/shutdown",
 ]
@@ -126,6 +128,9 @@ async def test_the_owner_and_root_may(app, service, control, peer):
     reply = await ask(app, "POST", f"/v1/tree/{path}/restart", peer=peer)
     assert reply.json() == {"restarted": path}
     assert service.asked[-1] == ("restart_actor", path)
+    for action, paused in (("pause", True), ("resume", False)):
+        reply = await ask(app, "POST", f"/v1/queue/{action}", peer=peer)
+        assert reply.json() == {"waiting": 0, "paused": paused}
     reply = await ask(app, "POST", "/v1/drain", peer=peer)
     assert reply.json() == {"state": "draining"}
     reply = await ask(app, "POST", "/v1/shutdown", peer=peer)

@@ -75,9 +75,13 @@ async def test_a_failing_provider_is_replaced_by_the_next(autojump_clock) -> Non
 
 async def test_a_stream_that_fails_at_its_start_is_replaced(autojump_clock) -> None:
     config = mock_config("bad", "good")
-    async with running(
-        config, bad=MockProvider("bad", FAILS), good=MockProvider("good")
-    ) as (service, _), service.stream(chat()) as answer:
+    async with (
+        running(config, bad=MockProvider("bad", FAILS), good=MockProvider("good")) as (
+            service,
+            _,
+        ),
+        service.stream(chat()) as answer,
+    ):
         assert answer.report.provider == "good"
         async for _batch in answer.batches:
             pass
@@ -332,3 +336,26 @@ async def test_tool_calls_pass_through(autojump_clock) -> None:
     async with running(mock_config("a"), a=MockProvider("a", script)) as (service, _):
         answer = await service.complete(chat(tools=(Tool(name="look"),)))
         assert answer.value.choices[0].tool_calls == (call,)
+
+
+async def test_a_paused_queue_gives_no_turns_until_it_is_resumed(
+    autojump_clock,
+) -> None:
+    async with running(mock_config("a"), a=MockProvider("a")) as (service, _):
+        assert (await service.pause_queue(paused=True))["paused"]
+        with trio.move_on_after(60) as scope:
+            await service.complete(chat())
+        assert scope.cancelled_caught
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(service.complete, chat())
+            await trio.sleep(1)
+            assert (await service.queue())["waiting"] == 1
+            assert not (await service.pause_queue(paused=False))["paused"]
+        assert service.counters.completed == 1
+
+
+async def test_costs_are_told_since_a_moment(autojump_clock) -> None:
+    async with running(mock_config("a"), a=MockProvider("a")) as (service, _):
+        await service.complete(chat())
+        assert (await service.costs("model", 0.0))["total"]["requests"] == 1
+        assert (await service.costs("model", 2_000_000.0))["total"]["requests"] == 0

@@ -33,6 +33,8 @@ class Admin:
         return [
             Route("/v1/providers/{name:path}/{action}", self.provider, methods=post),
             Route("/v1/tree/{path:path}/restart", self.restart, methods=post),
+            Route("/v1/queue/pause", self.pause, methods=post),
+            Route("/v1/queue/resume", self.resume, methods=post),
             Route("/v1/drain", self.drain, methods=post),
             Route("/v1/shutdown", self.shutdown, methods=post),
         ]
@@ -54,6 +56,16 @@ class Admin:
         path: str = request.path_params["path"]
         await self.service.restart_actor(path)
         return json_value({"restarted": path})
+
+    async def pause(self, request: Request) -> Response:
+        """Give no more turns; requests under way go on."""
+        self._require_owner(request)
+        return json_value(await self.service.pause_queue(paused=True))
+
+    async def resume(self, request: Request) -> Response:
+        """Give turns again."""
+        self._require_owner(request)
+        return json_value(await self.service.pause_queue(paused=False))
 
     async def drain(self, request: Request) -> Response:
         """Have the daemon finish what it has, and take nothing new."""

@@ -77,6 +77,10 @@ class ServiceApi(Protocol):
         """Return how many requests wait."""
         ...
 
+    async def pause_queue(self, *, paused: bool) -> Mapping[str, Any]:
+        """Give no more turns, or give them again; return how many wait."""
+        ...
+
     async def ready(self) -> Mapping[str, Any]:
         """Return what answers; raise `Unavailable` if a part does not."""
         ...
