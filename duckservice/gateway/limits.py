@@ -1,0 +1,30 @@
+"""What one client may use of the server. Times are seconds."""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class ServerLimits:
+    """The limits of the HTTP server; the defaults are the contract's."""
+
+    head_bytes_max: int = 64 * 1024
+    """A request's head; a longer one is answered with 431."""
+    head_time: float = 10.0
+    """From the first byte of a head to its last; then 408."""
+    body_bytes_max: int = 32 * 1024 * 1024
+    """A request's body; a longer one is answered with 413."""
+    body_silence: float = 30.0
+    """How long a client may pause within a body; then 408."""
+    connections_max: int = 1024
+    """Open at one time; further ones are answered with 503."""
+    idle_time: float = 300.0
+    """How long a connection may wait for its next request; then it is closed."""
+    send_stall: float = 60.0
+    """How long a client may read nothing of an answer; then it is aborted."""
+    linger_time: float = 2.0
+    """How long a client that is still sending may go on after a refusal, so that
+    it gets to read it."""
+    linger_bytes_max: int = 64 * 1024 * 1024
+    """How much it may send meanwhile."""
