@@ -43,6 +43,7 @@ from duckservice.errors import (
     DuckError,
     ProviderTimeout,
     RateLimited,
+    Unavailable,
 )
 from duckservice.events import AttemptEnded, EventSink
 from duckservice.providers.estimate import prompt_tokens, text_tokens
@@ -138,7 +139,7 @@ class Attempt:
     def _usage_so_far(self, error: DuckError | None) -> Usage:
         """Return what the provider will probably bill for a reply that broke off."""
         unclear = error is None or isinstance(
-            error, BadProviderResponse | ProviderTimeout
+            error, BadProviderResponse | ProviderTimeout | Unavailable
         )
         return self.meter.estimate(self.request) if unclear else self.meter.reported
 

@@ -101,7 +101,13 @@ class OpaquePart:
 
 
 Part: TypeAlias = (
-    TextPart | ImagePart | ReasoningPart | RefusalPart | ToolCall | ToolResult | OpaquePart
+    TextPart
+    | ImagePart
+    | ReasoningPart
+    | RefusalPart
+    | ToolCall
+    | ToolResult
+    | OpaquePart
 )
 
 

@@ -148,7 +148,7 @@ def _gateway(
             new_request_id=daemon.service.new_request_id,
         )
 
-    async def serve(*, task_status: trio.TaskStatus[None]) -> None:
+    async def serve(*, task_status: trio.TaskStatus[None]) -> None:  # noqa: ASYNC128 - handed on
         await daemon.serve(make_server, task_status=task_status)
 
     return serve

@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeAlias, cast, final
 
 import attrs
@@ -225,12 +226,8 @@ async def open_running(
     *providers* replace the configured adapters (tests do that); *gateway* makes,
     from the service, the child that serves a socket.
     """
-    if providers is None:
-        from duckservice.providers.catalog import make_provider  # noqa: PLC0415 - httpx takes 0.3 s to import, and tests with own providers need none of it
-
-        providers = {name: make_provider(its) for name, its in config.providers.items()}
     seams = seams or Seams()
-    parts = make_parts(config, providers)
+    parts = make_parts(config, _makers(config, providers))
     service = RunningService(config, parts, seams)
     spec = tree(
         config, parts, seams, gateway=None if gateway is None else gateway(service)
@@ -238,6 +235,20 @@ async def open_running(
     async with open_supervisor(spec, on_event=seams.emit) as root:
         service.root = root
         yield service
+
+
+def _makers(
+    config: Config, providers: Mapping[str, Provider] | None
+) -> dict[str, Callable[[], Provider]]:
+    if providers is not None:
+        return {name: partial(_same, its) for name, its in providers.items()}
+    from duckservice.providers.catalog import make_provider  # noqa: PLC0415 - httpx takes 0.3 s to import, and tests with own providers need none of it
+
+    return {name: partial(make_provider, its) for name, its in config.providers.items()}
+
+
+def _same(provider: Provider) -> Provider:
+    return provider
 
 
 def _crash(root: Supervisor, path: str) -> None:

@@ -6,7 +6,7 @@
     │   └── <name> (one_for_one)
     │       ├── rate_limiter
     │       ├── circuit_breaker
-    │       └── client              closes the connections when it ends
+    │       └── client              the connections; closed when it ends
     ├── request_queue
     └── gateway                     in the daemon only: listener and connections
 
@@ -64,15 +64,40 @@ class Seams:
     emit: EventSink = to_log
 
 
+@attrs.define(eq=False)
+class Client:
+    """A provider's connections: made anew by each incarnation of their actor."""
+
+    make: Callable[[], Provider]
+    provider: Provider
+    _closed: bool = False
+
+    async def run(self) -> None:
+        """Keep the connections until the tree, or this part of it, stops."""
+        if self._closed:
+            self.provider, self._closed = self.make(), False
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._closed = True
+            with trio.move_on_after(2, shield=True):
+                await self.provider.aclose()
+
+
 @attrs.frozen
 class Guarded:
     """A provider, with the actors that guard it."""
 
     config: ProviderConfig
-    provider: Provider
+    client: Client
     breaker: ActorRef[CircuitBreaker]
     limiter: ActorRef[RateLimiter]
     board: ProviderBoard
+
+    @property
+    def provider(self) -> Provider:
+        """The provider of today; a crash of its client replaces it."""
+        return self.client.provider
 
 
 @attrs.frozen(kw_only=True)
@@ -85,8 +110,10 @@ class Parts:
     board: Board
 
 
-def make_parts(config: Config, providers: Mapping[str, Provider]) -> Parts:
-    """Make the addresses; nothing runs yet."""
+def make_parts(
+    config: Config, providers: Mapping[str, Callable[[], Provider]]
+) -> Parts:
+    """Make the addresses; nothing runs yet. *providers* make one of each name."""
     board = Board(
         providers={
             name: ProviderBoard(name, its.max_concurrency)
@@ -97,7 +124,7 @@ def make_parts(config: Config, providers: Mapping[str, Provider]) -> Parts:
         providers={
             name: Guarded(
                 config=its,
-                provider=providers[name],
+                client=Client(providers[name], providers[name]()),
                 breaker=ActorRef(f"circuit_breaker.{name}", max_inbox=MAX_INBOX),
                 limiter=ActorRef(f"rate_limiter.{name}", max_inbox=MAX_INBOX),
                 board=board.providers[name],
@@ -182,7 +209,7 @@ def _provider(guarded: Guarded, board: Board, seams: Seams) -> SupervisorSpec:
                     seams.emit,
                 ),
             ),
-            child("client", _client, guarded.provider),
+            child("client", guarded.client.run),
         ]
     )
 
@@ -197,15 +224,6 @@ def _queue(config: Config, parts: Parts) -> ChildSpec:
         config.queue.aging,
         parts.board,
     )
-
-
-async def _client(provider: Provider) -> None:
-    """Close the provider's connections when the tree, or this part of it, stops."""
-    try:
-        await trio.sleep_forever()
-    finally:
-        with trio.move_on_after(2, shield=True):
-            await provider.aclose()
 
 
 def _named(id_: str, spec: ChildSpec) -> ChildSpec:

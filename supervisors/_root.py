@@ -96,7 +96,7 @@ async def open_supervisor(
             block.cancel()
             status.up.set()
 
-        nursery.start_soon(run, name="supervisor")
+        nursery.start_soon(run, name="supervisor")  # noqa: ASYNC113 - its handshake is waited for
         with block:
             await status.up.wait()
             if status.root is not None:

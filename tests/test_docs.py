@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def python_blocks(text: str, word: str) -> list[str]:
-    return [b for b in re.findall(r"```python\n(.*?)```", text, re.S) if word in b]
+    return [b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if word in b]
 
 
 async def run_block(source: str) -> None:
@@ -47,7 +47,11 @@ def test_the_readme_has_the_two_setup_commands() -> None:
 
 
 def test_every_file_that_the_documents_link_to_exists() -> None:
-    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]:
+    for document in [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *ROOT.glob("docs/**/*.md"),
+    ]:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
@@ -58,7 +62,9 @@ def test_every_test_that_the_promises_name_exists() -> None:
         assert (ROOT / path).exists(), path
 
 
-def all_errors(cls: type[errors.DuckError] = errors.DuckError) -> list[type[errors.DuckError]]:
+def all_errors(
+    cls: type[errors.DuckError] = errors.DuckError,
+) -> list[type[errors.DuckError]]:
     return [sub for c in cls.__subclasses__() for sub in (c, *all_errors(c))]
 
 

@@ -10,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(
-    path for top in ("supervisors", "duckservice") for path in (ROOT / top).rglob("*.py")
+    path
+    for top in ("supervisors", "duckservice")
+    for path in (ROOT / top).rglob("*.py")
 )
 
 ABOVE_THE_CORE = {
@@ -28,7 +30,9 @@ FORBIDDEN = {
     "supervisors": {"duckservice", "httpx", "structlog"},
     "supervisors/_restart.py": IO,
     "supervisors/_spec.py": IO,
-    "duckservice/core": IO | {"supervisors", "random", "time"} | ABOVE_THE_CORE
+    "duckservice/core": IO
+    | {"supervisors", "random", "time"}
+    | ABOVE_THE_CORE
     | {"duckservice.providers"},
     "duckservice/completion.py": IO | {"supervisors"} | ABOVE_THE_CORE,
     "duckservice/errors.py": IO | {"supervisors"} | ABOVE_THE_CORE,
@@ -77,7 +81,9 @@ def test_arrows_point_down(path: Path) -> None:
             }
             assert not hits, f"{package} must not import {sorted(hits)}"
     if not any(is_in(where, package) for package in HTTPX_HERE):
-        assert not {n for n in found if n.split(".")[0] == "httpx"}, "httpx has one home"
+        assert not {n for n in found if n.split(".")[0] == "httpx"}, (
+            "httpx has one home"
+        )
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -92,7 +92,10 @@ async def upstream(port_known: threading.Event, box: list[int]) -> None:
     def piece(data: bytes) -> bytes:
         return b"%x\r\n%s\r\n" % (len(data), data)
 
-    first, more = piece(delta(role="assistant", content="")), piece(delta(content=" quack"))
+    first, more = (
+        piece(delta(role="assistant", content="")),
+        piece(delta(content=" quack")),
+    )
 
     async def serve(stream: trio.SocketStream) -> None:
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -152,7 +155,8 @@ class Client:
         since = time.perf_counter()
         await self.socket.send(
             b"POST %s HTTP/1.1\r\nhost: duck\r\ncontent-type: application/json\r\n"
-            b"content-length: %d\r\n\r\n" % (self.target.path.encode(), len(body))
+            b"content-length: %d\r\n\r\n"
+            % (self.target.path.encode(), len(body))
             + body
         )
         data = b""
@@ -243,12 +247,20 @@ format = "json"
     )
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "duckservice", "--config", str(config), "--socket", str(sock)],
+            [
+                sys.executable,
+                "-m",
+                "duckservice",
+                "--config",
+                str(config),
+                "--socket",
+                str(sock),
+            ],
             cwd=ROOT,
             stderr=log,
             env={**os.environ, "BENCH_KEY": "sk-bench"},
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
         )
+    os.sched_setaffinity(process.pid, {core})
     while b"daemon.ready" not in (folder / "log").read_bytes():
         if process.poll() is not None:
             raise SystemExit((folder / "log").read_text())
@@ -262,7 +274,9 @@ def median_us(values: list[float]) -> float:
 
 async def measure(direct: Target, duck: Target, pid: int, requests: int) -> None:
     rounds = 3
-    print(f"{'':26}{'CPU of duckd':>14}{'direct':>12}{'through':>12}{'added':>12}{'req/s':>9}")
+    print(
+        f"{'':26}{'CPU of duckd':>14}{'direct':>12}{'through':>12}{'added':>12}{'req/s':>9}"
+    )
     for concurrency in (1, 16, 64):
         results = [
             (
@@ -283,7 +297,9 @@ async def measure(direct: Target, duck: Target, pid: int, requests: int) -> None
         streams = max(30, requests // 50)
         results = [
             (
-                await load(direct, STREAM_REQUEST, concurrency, streams // rounds, None),
+                await load(
+                    direct, STREAM_REQUEST, concurrency, streams // rounds, None
+                ),
                 await load(duck, STREAM_REQUEST, concurrency, streams // rounds, pid),
             )
             for _ in range(rounds)
@@ -309,7 +325,9 @@ def main() -> None:
     options = parser.parse_args()
     port_known, box = threading.Event(), list[int]()
     os.sched_setaffinity(0, {options.other_core})
-    threading.Thread(target=trio.run, args=(upstream, port_known, box), daemon=True).start()
+    threading.Thread(
+        target=trio.run, args=(upstream, port_known, box), daemon=True
+    ).start()
     port_known.wait()
     with tempfile.TemporaryDirectory() as folder:
         process, sock = start_daemon(box[0], Path(folder), options.daemon_core)

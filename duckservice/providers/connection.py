@@ -1,0 +1,187 @@
+"""One TCP connection, with TLS or without, whose failures are those of httpx."""
+
+from __future__ import annotations
+
+import select
+import ssl
+from typing import Final, cast, final
+
+import httpx
+import trio
+
+_READ_BYTES: Final = 64 * 1024
+_JOINED_BYTES_MAX: Final = 64 * 1024
+
+
+class ClosedHere(httpx.NetworkError):
+    """Our own side has closed the connection while it was in use."""
+
+
+@final
+class Connection:
+    """Bytes out, bytes in, and an end that needs no waiting."""
+
+    __slots__ = ("_poll", "_socket", "_stream")
+
+    def __init__(self, wire: _Socket, stream: trio.abc.Stream) -> None:
+        self._socket = wire
+        self._stream = stream
+        self._poll = select.poll()
+        self._poll.register(wire.fileno(), select.POLLIN)
+
+    @classmethod
+    async def open(
+        cls, host: str, port: int, ssl_context: ssl.SSLContext | None
+    ) -> Connection:
+        """Connect, with TLS if there is a context for it.
+
+        Raises `httpx.ConnectError`, whose text is host, port and the system's
+        reason.
+        """
+        try:
+            # trio sets TCP_NODELAY for every SocketStream that it makes.
+            wire = _Socket((await trio.open_tcp_stream(host, port)).socket)
+            if ssl_context is None:
+                return cls(wire, wire)
+            return cls(wire, await _with_tls(wire, ssl_context, host))
+        except (OSError, trio.BrokenResourceError) as error:
+            reason = f"{host}:{port}: {connect_reason(error)}"
+            raise httpx.ConnectError(reason) from error
+
+    @property
+    def bytes_sent(self) -> int:
+        """How many bytes the operating system has taken, TLS's own included."""
+        return self._socket.bytes_sent
+
+    def is_quiet(self) -> bool:
+        """Say whether there is nothing to read: no data, no error, and no end."""
+        return not self._poll.poll(0)
+
+    async def send(self, head: bytes, body: bytes) -> None:
+        """Send both. Raises `httpx.WriteError`, or `ClosedHere`."""
+        try:
+            if len(body) <= _JOINED_BYTES_MAX:
+                await self._stream.send_all(head + body)
+            else:
+                await self._stream.send_all(head)
+                await self._stream.send_all(body)
+        except trio.BrokenResourceError as error:
+            raise httpx.WriteError("the connection broke off") from error
+        except trio.ClosedResourceError as error:
+            raise ClosedHere("the connection was closed here") from error
+
+    async def receive(self) -> bytes:
+        """Return what has come, or nothing at the end.
+
+        Raises `httpx.ReadError`, or `ClosedHere`.
+        """
+        try:
+            return bytes(await self._stream.receive_some(_READ_BYTES))
+        except trio.BrokenResourceError as error:
+            raise httpx.ReadError("the connection broke off") from error
+        except trio.ClosedResourceError as error:
+            raise ClosedHere("the connection was closed here") from error
+
+    async def is_drained(self) -> bool:
+        """Say whether all that came has been received.
+
+        TLS may have more in its buffers, where `is_quiet` does not look.
+        """
+        if self._stream is self._socket:
+            return True
+        self._socket.is_dry = True
+        try:
+            await self._stream.receive_some(1)
+        except trio.WouldBlock:
+            return True
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False
+        finally:
+            self._socket.is_dry = False
+        return False
+
+    def close(self) -> None:
+        """Close it without a farewell. Whoever waits for it gets an error."""
+        self._socket.close()
+
+
+@final
+class _Socket(trio.abc.Stream):
+    """A socket that counts what it sends and closes without waiting."""
+
+    def __init__(self, socket: trio.socket.SocketType) -> None:
+        self._socket = socket
+        self.bytes_sent = 0
+        self.is_dry = False
+        """Whether reading raises `trio.WouldBlock` in place of reading."""
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        sent = await self._send(data)
+        if sent < len(data):
+            with memoryview(data) as rest:
+                while sent < len(data):
+                    sent += await self._send(rest[sent:])
+
+    async def _send(self, data: bytes | bytearray | memoryview) -> int:
+        try:
+            sent = await self._socket.send(data)
+        except OSError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+        self.bytes_sent += sent
+        return sent
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.wait_writable(self._socket)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if self.is_dry:
+            raise trio.WouldBlock
+        try:
+            return await self._socket.recv(max_bytes or _READ_BYTES)
+        except OSError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+
+    def close(self) -> None:
+        self._socket.close()
+
+    async def aclose(self) -> None:
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+
+async def _with_tls(
+    wire: _Socket, ssl_context: ssl.SSLContext, host: str
+) -> trio.SSLStream[_Socket]:
+    tls = trio.SSLStream(wire, ssl_context, server_hostname=host, https_compatible=True)
+    try:
+        await tls.do_handshake()
+    except BaseException:
+        wire.close()
+        raise
+    return tls
+
+
+def connect_reason(error: BaseException) -> str:
+    """Return in a few words why connecting failed, as the system puts it."""
+    match _root_cause(error):
+        case ssl.SSLCertVerificationError() as refusal:
+            return f"its certificate is refused: {refusal.verify_message}"
+        case ssl.SSLError() as failure:
+            return f"TLS failed: {failure.reason or 'it was cut off'}"
+        case OSError(strerror=str(text)):
+            return text
+        case _:
+            return "the connection broke off"
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while (cause := error.__cause__) is not None:
+        if isinstance(cause, ExceptionGroup):
+            # One for every address of the host; the first was the preferred one.
+            group = cast("ExceptionGroup[Exception]", cause)
+            return group.exceptions[0]
+        error = cause
+    return error

@@ -1,0 +1,414 @@
+"""The one place where HTTP happens, and where its failures become our errors.
+
+A client talks to one origin, that of its ``base_url``, and to no other:
+redirects are not followed and no proxy is read from the environment. What an
+upstream can cost is bounded: in bytes by `HttpLimits` (nothing is ever
+decompressed), in time by the four limits of `TimeoutConfig`:
+
+    connect      until the connection stands, TLS included
+    first_byte   from the start of the request until the head of the answer
+    idle         between two pieces of the body
+    total        from the start of the request until the end of the body
+
+    how it fails                                         what is raised
+    a time limit is over                                 ProviderTimeout
+    cannot connect, TLS refused, closed before it        ProviderError
+      answered
+    we close the connections, because the provider's     Unavailable
+      client is restarted or stopped
+    not HTTP, too large, compressed, a redirect, a       BadProviderResponse
+      body that is cut off
+    a status of 400 and above                            what `Classify` returns
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Final, TypeAlias, final
+
+import attrs
+import httpx
+import trio
+
+from duckservice.config import Secret, TimeoutConfig
+from duckservice.errors import (
+    BadProviderResponse,
+    DuckError,
+    InvalidRequest,
+    ProviderError,
+    ProviderTimeout,
+    Unavailable,
+)
+from duckservice.providers.connection import ClosedHere
+from duckservice.providers.endpoint import Endpoint
+from duckservice.providers.fast_transport import FastTransport
+
+Classify: TypeAlias = Callable[[int, Mapping[str, str], bytes], DuckError]
+"""From status, headers (names in lower case) and body to the error to raise.
+
+The body is the beginning of the real one, at most ``error_body_bytes_max``.
+"""
+
+_MIB: Final = 1024 * 1024
+_URLS_KEPT_MAX: Final = 256
+
+# They log URLs and headers of every request.
+for _logger in ("httpx", "httpcore"):
+    logging.getLogger(_logger).setLevel(logging.WARNING)
+
+
+@attrs.frozen(kw_only=True)
+class HttpLimits:
+    """What one answer may cost in memory."""
+
+    body_bytes_max: int = 32 * _MIB
+    """Of a body, streamed or not."""
+    error_body_bytes_max: int = _MIB
+    """Of an error's body; what is beyond is not read."""
+    event_bytes_max: int = _MIB
+    """Of one server-sent event; adapters give it to their `SseParser`."""
+
+
+@attrs.frozen
+class Response:
+    """A 2xx answer with the whole body."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case; several of one name are joined by a comma."""
+    body: bytes
+
+
+@final
+class HttpClient:
+    """Sends requests to one provider. Many tasks may use it at once.
+
+    Cancelling a request, at any point, closes its connection.
+    """
+
+    def __init__(
+        self,
+        *,
+        provider: str,
+        base_url: str,
+        headers: Mapping[str, str | Secret],
+        timeout: TimeoutConfig,
+        classify: Classify,
+        limits: HttpLimits = HttpLimits(),
+        ssl_context: ssl.SSLContext | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Check what there is to check; nothing is sent yet.
+
+        *headers* go with every request. *ssl_context* replaces the default,
+        which verifies against certifi's list. *transport* replaces all that is
+        below this module.
+
+        Raises `ValueError` for a *base_url* or a header that cannot be used,
+        as `Endpoint` does.
+        """
+        self._endpoint = Endpoint(base_url, headers)
+        self._provider = provider
+        self._timeout = timeout
+        self._classify = classify
+        self._limits = limits
+        if transport is None:
+            if ssl_context is None and self._endpoint.origin.startswith("https:"):
+                ssl_context = _default_ssl_context()
+            transport = FastTransport(ssl_context=ssl_context)
+        self._transport = transport
+        self._extensions = {"timeout": {"connect": timeout.connect}}
+        self._urls: dict[str, httpx.URL] = {}
+
+    def __repr__(self) -> str:
+        return f"<HttpClient {self._provider} {self._endpoint.origin}>"
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Send one request and return the answer, if it is a 2xx.
+
+        *path* starts with a slash and comes behind the base URL's own path.
+        """
+        answer = await self._send(method, path, content, headers)
+        return Response(answer.status, answer.headers, await answer.body.read())
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncGenerator[StreamResponse]:
+        """Send one request; the block gets the answer, if it is a 2xx.
+
+        Entering waits for the head of the answer, and raises what `request`
+        raises. Leaving before the body's end closes the connection.
+        """
+        answer = await self._send(method, path, content, headers)
+        try:
+            yield answer
+        finally:
+            await answer.body.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections; requests under way fail with a `ProviderError`."""
+        await self._transport.aclose()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        headers: Mapping[str, str] | None,
+    ) -> StreamResponse:
+        started = trio.current_time()
+        request = httpx.Request(
+            method,
+            self._url(path),
+            headers=self._endpoint.headers(headers),
+            stream=httpx.ByteStream(content or b""),
+            extensions=self._extensions,
+        )
+        raw = await self._head_of_answer(request, started)
+        stream = raw.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
+        body = _Body(
+            stream,
+            provider=self._provider,
+            timeout=self._timeout,
+            started=started,
+            bytes_max=self._limits.body_bytes_max,
+        )
+        answer = StreamResponse(raw.status_code, _plain(raw.headers.raw), body)
+        if 200 <= answer.status < 300 and _is_identity(answer.headers):
+            return answer
+        raise await self._refusal(answer)
+
+    async def _head_of_answer(
+        self, request: httpx.Request, started: float
+    ) -> httpx.Response:
+        timeout = self._timeout
+        with trio.CancelScope(
+            deadline=started + min(timeout.first_byte, timeout.total)
+        ):
+            try:
+                return await self._transport.handle_async_request(request)
+            except httpx.TransportError as error:
+                raise self._no_answer(error) from error
+        if timeout.total < timeout.first_byte:
+            raise _total_is_over(self._provider, timeout)
+        raise ProviderTimeout(
+            f"{self._provider} sent no answer within {timeout.first_byte:g} s "
+            "(timeout.first_byte)",
+            provider=self._provider,
+        )
+
+    def _no_answer(self, error: httpx.TransportError) -> DuckError:
+        """Return the error for a request that failed before the head of its answer."""
+        name = self._provider
+        match error:
+            case ClosedHere():
+                return _closed_here(name)
+            case httpx.ConnectTimeout():
+                return ProviderTimeout(
+                    f"{name} could not be connected to within "
+                    f"{self._timeout.connect:g} s (timeout.connect)",
+                    provider=name,
+                )
+            case httpx.ConnectError():
+                # Its text is the system's: host, port, reason.
+                return ProviderError(
+                    f"{name} cannot be reached: {error}", provider=name
+                )
+            case httpx.RemoteProtocolError():
+                return BadProviderResponse(
+                    f"{name} did not answer in valid HTTP", provider=name
+                )
+            case _:
+                return ProviderError(
+                    f"{name} closed the connection before it answered", provider=name
+                )
+
+    async def _refusal(self, answer: StreamResponse) -> DuckError:
+        """Return the error that an answer is which is no plain 2xx; close it."""
+        status, headers = answer.status, answer.headers
+        if status >= 400:
+            # The status says what is wrong, even where the body says nothing.
+            cap = self._limits.error_body_bytes_max if _is_identity(headers) else 0
+            return self._classify(status, headers, await answer.body.read_start(cap))
+        await answer.body.aclose()
+        reason = (
+            "with a compressed body, which was not asked for"
+            if 200 <= status < 300
+            else f"with status {status}; redirects are not followed"
+        )
+        return BadProviderResponse(
+            f"{self._provider} answered {reason}", provider=self._provider
+        )
+
+    def _url(self, path: str) -> httpx.URL:
+        url = self._urls.get(path)
+        if url is None:
+            if len(self._urls) >= _URLS_KEPT_MAX:
+                self._urls.clear()
+            try:
+                url = self._urls[path] = httpx.URL(self._endpoint.url(path))
+            except httpx.InvalidURL as error:
+                raise InvalidRequest(
+                    "the path of the request cannot be part of a URL",
+                    provider=self._provider,
+                ) from error
+        return url
+
+
+@final
+class StreamResponse:
+    """A 2xx answer whose body is still coming in."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: _Body) -> None:
+        self.status = status
+        self.headers = headers
+        """Names in lower case; several of one name are joined by a comma."""
+        self.body = body
+
+    def iter_bytes(self) -> AsyncIterator[bytes]:
+        """Iterate over the body's pieces as they arrive, none of them empty.
+
+        To be used once. It is no async generator, so it may be left at any time
+        without `contextlib.aclosing`. Whoever stops at the stream's own end marker
+        should still read on to the end of the body: only then can the connection
+        be used again.
+        """
+        return self.body
+
+
+@final
+class _Body:
+    """The body of one answer: counted, timed, and its failures translated."""
+
+    __slots__ = (
+        "_bytes_left",
+        "_bytes_max",
+        "_deadline",
+        "_next",
+        "_provider",
+        "_stream",
+        "_timeout",
+    )
+
+    def __init__(
+        self,
+        stream: httpx.AsyncByteStream,
+        *,
+        provider: str,
+        timeout: TimeoutConfig,
+        started: float,
+        bytes_max: int,
+    ) -> None:
+        self._stream = stream
+        self._next = aiter(stream).__anext__
+        self._provider = provider
+        self._timeout = timeout
+        self._deadline = started + timeout.total
+        self._bytes_max = self._bytes_left = bytes_max
+
+    def __aiter__(self) -> _Body:
+        return self
+
+    async def __anext__(self) -> bytes:
+        idle_deadline = trio.current_time() + self._timeout.idle
+        with trio.CancelScope(deadline=min(idle_deadline, self._deadline)):
+            try:
+                piece = await self._next()
+            except ClosedHere as error:
+                raise _closed_here(self._provider) from error
+            except httpx.TransportError as error:
+                raise self._bad("broke off in the middle of its answer") from error
+            self._bytes_left -= len(piece)
+            if self._bytes_left < 0:
+                raise self._bad(f"sent a body of more than {self._bytes_max} bytes")
+            return piece
+        if self._deadline <= idle_deadline:
+            raise _total_is_over(self._provider, self._timeout)
+        raise ProviderTimeout(
+            f"{self._provider} was silent for {self._timeout.idle:g} s in the middle "
+            "of its answer (timeout.idle)",
+            provider=self._provider,
+        )
+
+    async def read(self) -> bytes:
+        """Return the whole body."""
+        try:
+            pieces = [piece async for piece in self]
+        except BaseException:
+            await self.aclose()
+            raise
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def read_start(self, bytes_max: int) -> bytes:
+        """Return the first *bytes_max* bytes, or what came of them, and close."""
+        start = bytearray()
+        try:
+            while len(start) < bytes_max:
+                start += await anext(self)
+        except (StopAsyncIteration, DuckError):
+            pass
+        finally:
+            await self.aclose()
+        return bytes(start[:bytes_max])
+
+    async def aclose(self) -> None:
+        """Close the connection, unless the body has been read to its end."""
+        with trio.CancelScope(shield=True):
+            await self._stream.aclose()
+
+    def _bad(self, what: str) -> BadProviderResponse:
+        return BadProviderResponse(f"{self._provider} {what}", provider=self._provider)
+
+
+def _total_is_over(provider: str, timeout: TimeoutConfig) -> ProviderTimeout:
+    return ProviderTimeout(
+        f"{provider} did not finish its answer within {timeout.total:g} s "
+        "(timeout.total)",
+        provider=provider,
+    )
+
+
+def _closed_here(provider: str) -> Unavailable:
+    # No failure of the provider's: its breaker must not count it.
+    return Unavailable(f"the client of {provider} was restarted", provider=provider)
+
+
+def _plain(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    plain: dict[str, str] = {}
+    for key, value in raw:
+        name, text = key.decode("latin-1").lower(), value.decode("latin-1")
+        plain[name] = f"{plain[name]}, {text}" if name in plain else text
+    return plain
+
+
+def _is_identity(headers: Mapping[str, str]) -> bool:
+    coding = headers.get("content-encoding")
+    return coding is None or coding.strip().lower() in {"", "identity"}
+
+
+@functools.cache
+def _default_ssl_context() -> ssl.SSLContext:
+    # One for all clients: it takes 20 ms and some megabytes to build.
+    context = httpx.create_ssl_context(verify=True, trust_env=False)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
