@@ -159,10 +159,12 @@ class CostSums:
         span = _Span(_since(now, timeframe), now)
         sums = self._sums(span, timeframe)
         total = _total(sums)
-        rows = self._rows(sums, total, span, by)
-        if by == "day" and timeframe == "hour" and total.requests:
+        if by == "day" and timeframe == "hour":
             # The day is cut: what its other hours had must not show.
-            rows = (Row(_name(int(now // _DAY), _DAY), total),)
+            by_day = [(_name(int(now // _DAY), _DAY), total)] if total.requests else []
+            rows = _grouped(by_day)
+        else:
+            rows = self._rows(sums, total, span, by)
         return Summary(
             timeframe=timeframe, by=by, since=span.since, rows=rows, total=total
         )

@@ -1,0 +1,315 @@
+"""The circuit breaker as a value: no clock, no task, no I/O.
+
+    Closed    failure_threshold failures in a row   -> Open
+    Open      reset_timeout passes, a request comes -> HalfOpen, with one probe out
+    HalfOpen  success_threshold probes succeed      -> Closed
+    HalfOpen  one probe fails                       -> Open
+    any       disable                               -> Disabled
+    Disabled  enable                                -> Closed
+
+Each trip and each recovery starts a new era. A permit remembers its era, and a
+probe's permit its serial number within that era, so neither the late end of an
+old request nor the late end of an expired probe says anything about the
+provider of today. An open breaker gives no permits, so half open shares its era.
+
+A breaker that is made anew must start in an era that was never used before
+(``Closed(era=n)``), or permits of its predecessor would count.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Literal, TypeAlias, assert_never
+
+import attrs
+from attrs.validators import ge, gt
+
+from duckservice.errors import (
+    DuckError,
+    ProviderAuthError,
+    ProviderError,
+    RateLimited,
+)
+
+
+@attrs.frozen(kw_only=True)
+class BreakerPolicy:
+    """When a breaker opens and closes; times are in seconds."""
+
+    failure_threshold: int = attrs.field(default=5, validator=ge(1))
+    """So many failures in a row open it."""
+    success_threshold: int = attrs.field(default=3, validator=ge(1))
+    """So many successful probes close it."""
+    reset_timeout: float = attrs.field(default=60.0, validator=ge(0))
+    """How long an open breaker refuses everything."""
+    half_open_max: int = attrs.field(default=1, validator=ge(1))
+    """So many probes may be out at once."""
+    probe_timeout: float = attrs.field(default=120.0, validator=gt(0))
+    """After this time a silent probe gives its place back and counts as nothing."""
+
+
+class Outcome(Enum):
+    """How a request has ended, as far as the provider's health is concerned."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    NEITHER = "neither"
+    """Cancelled, or the request's own fault: says nothing about the provider."""
+
+
+@attrs.frozen
+class Closed:
+    """Requests pass; failures in a row are counted."""
+
+    era: int = 0
+    failures: int = 0
+
+
+@attrs.frozen
+class Open:
+    """Requests are refused until the given time."""
+
+    era: int
+    until: float
+
+
+@attrs.frozen
+class Probe:
+    """One request that finds out whether the provider is back."""
+
+    serial: int
+    expires_at: float
+
+
+@attrs.frozen
+class HalfOpen:
+    """A few requests pass, as probes; successes are counted."""
+
+    era: int
+    places: int
+    """So many probes may be out now."""
+    successes: int = 0
+    probes: tuple[Probe, ...] = ()
+    """Those that are out."""
+    last_serial: int = 0
+
+
+@attrs.frozen
+class Disabled:
+    """Requests are refused until somebody enables the provider again."""
+
+    era: int
+
+
+BreakerState: TypeAlias = Closed | Open | HalfOpen | Disabled
+PhaseName: TypeAlias = Literal["closed", "open", "half_open", "disabled"]
+
+
+@attrs.frozen
+class Permit:
+    """The leave to send one request; give it back with `settle`, once."""
+
+    era: int
+    serial: int = 0
+    """Names the probe; 0 where the breaker was closed."""
+
+
+def admit(
+    state: BreakerState, policy: BreakerPolicy, now: float
+) -> tuple[BreakerState, Permit | None]:
+    """Return the next state, and a permit if a request may be sent now."""
+    match state:
+        case Closed():
+            return state, Permit(state.era)
+        case Open():
+            if now < state.until:
+                return state, None
+            fresh = HalfOpen(state.era, places=_places(policy, successes=0))
+            return _probe(fresh, policy, now)
+        case HalfOpen():
+            return _probe(state, policy, now)
+        case Disabled():
+            return state, None
+        case _:
+            assert_never(state)
+
+
+def settle(
+    state: BreakerState,
+    policy: BreakerPolicy,
+    now: float,
+    permit: Permit,
+    outcome: Outcome,
+) -> BreakerState:
+    """Return the state after the request sent with *permit* has ended.
+
+    Permits of an earlier era and of expired probes change nothing.
+    """
+    if permit.era != state.era:
+        return state
+    match state:
+        case Closed():
+            return _count(state, policy, now, outcome)
+        case HalfOpen():
+            return _judge(state, policy, now, permit, outcome)
+        case Open() | Disabled():
+            # Neither gives permits in its era, so this one was made up.
+            return state
+        case _:
+            assert_never(state)
+
+
+def eligible(state: BreakerState, now: float) -> bool:
+    """Say whether `admit` would give a permit, without asking for one.
+
+    An open breaker whose time is up is eligible: if routing passed it over,
+    nobody would ever find out that the provider is back.
+    """
+    match state:
+        case Closed():
+            return True
+        case Open():
+            return now >= state.until
+        case HalfOpen():
+            return len(_outstanding(state, now)) < state.places
+        case Disabled():
+            return False
+        case _:
+            assert_never(state)
+
+
+def retry_at(state: BreakerState) -> float | None:
+    """Return when it is worth asking again, for who was refused.
+
+    None where time alone changes nothing: the breaker refuses nobody (closed,
+    half open with a free place), or refuses until it is enabled (disabled).
+    """
+    match state:
+        case Open():
+            return state.until
+        case HalfOpen() if len(state.probes) >= state.places:
+            return min(probe.expires_at for probe in state.probes)
+        case Closed() | HalfOpen() | Disabled():
+            return None
+        case _:
+            assert_never(state)
+
+
+def reset(state: BreakerState) -> BreakerState:
+    """Return a closed breaker in a new era; a disabled one stays disabled."""
+    return state if isinstance(state, Disabled) else Closed(state.era + 1)
+
+
+def disable(state: BreakerState) -> BreakerState:
+    """Return a breaker that refuses everything, however the requests under way end."""
+    return state if isinstance(state, Disabled) else Disabled(state.era + 1)
+
+
+def enable(state: BreakerState) -> BreakerState:
+    """Return a closed breaker if it was disabled; others stay as they are."""
+    return Closed(state.era + 1) if isinstance(state, Disabled) else state
+
+
+def phase_name(state: BreakerState) -> PhaseName:
+    """Return the state's name, as the API shows it."""
+    match state:
+        case Closed():
+            return "closed"
+        case Open():
+            return "open"
+        case HalfOpen():
+            return "half_open"
+        case Disabled():
+            return "disabled"
+        case _:
+            assert_never(state)
+
+
+def outcome_of(error: DuckError | None) -> Outcome:
+    """Return what *error* (None: success) says about the provider's health.
+
+    429 is the limiter's business, 401 the key's, other 4xx the request's. A used
+    up quota does count: every request to that provider will fail.
+    """
+    match error:
+        case None:
+            return Outcome.SUCCESS
+        case RateLimited() | ProviderAuthError():
+            return Outcome.NEITHER
+        case ProviderError():
+            return Outcome.FAILURE
+        case _:
+            return Outcome.NEITHER
+
+
+def _count(
+    state: Closed, policy: BreakerPolicy, now: float, outcome: Outcome
+) -> Closed | Open:
+    match outcome:
+        case Outcome.NEITHER:
+            return state
+        case Outcome.SUCCESS:
+            return attrs.evolve(state, failures=0) if state.failures else state
+        case Outcome.FAILURE:
+            failures = state.failures + 1
+            if failures < policy.failure_threshold:
+                return attrs.evolve(state, failures=failures)
+            return Open(state.era + 1, until=now + policy.reset_timeout)
+        case _:
+            assert_never(outcome)
+
+
+def _judge(
+    state: HalfOpen,
+    policy: BreakerPolicy,
+    now: float,
+    permit: Permit,
+    outcome: Outcome,
+) -> Closed | HalfOpen | Open:
+    outstanding = _outstanding(state, now)
+    others = tuple(probe for probe in outstanding if probe.serial != permit.serial)
+    if len(others) == len(outstanding):
+        return state
+    match outcome:
+        case Outcome.NEITHER:
+            return attrs.evolve(state, probes=others)
+        case Outcome.FAILURE:
+            return Open(state.era + 1, until=now + policy.reset_timeout)
+        case Outcome.SUCCESS:
+            successes = state.successes + 1
+            if successes >= policy.success_threshold:
+                return Closed(state.era + 1)
+            return attrs.evolve(
+                state,
+                places=_places(policy, successes=successes),
+                successes=successes,
+                probes=others,
+            )
+        case _:
+            assert_never(outcome)
+
+
+def _probe(
+    state: HalfOpen, policy: BreakerPolicy, now: float
+) -> tuple[HalfOpen, Permit | None]:
+    # A probe whose sender vanished without a word is forgotten here: waiting
+    # for it would keep the breaker half open for ever.
+    outstanding = _outstanding(state, now)
+    if len(outstanding) >= state.places:
+        # Only a few probes may find out whether the provider is back: a herd
+        # would take it down again.
+        return state, None
+    probe = Probe(state.last_serial + 1, expires_at=now + policy.probe_timeout)
+    state = attrs.evolve(state, probes=(*outstanding, probe), last_serial=probe.serial)
+    return state, Permit(state.era, probe.serial)
+
+
+def _outstanding(state: HalfOpen, now: float) -> tuple[Probe, ...]:
+    return tuple(probe for probe in state.probes if now < probe.expires_at)
+
+
+def _places(policy: BreakerPolicy, *, successes: int) -> int:
+    # Successes hold places too, as long as enough remain to reach the
+    # threshold: probes that cannot matter any more are not sent.
+    most = max(policy.half_open_max, policy.success_threshold)
+    return min(policy.half_open_max, most - successes)

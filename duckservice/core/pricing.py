@@ -1,0 +1,129 @@
+"""Money, exactly: whole picodollars (1e-12 USD), and what a request costs in them.
+
+One USD per million tokens is a million picodollars per token, so every price that
+providers publish is a whole number, and sums of costs are exact. A model without
+a price has none: it is never priced as another.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+
+import attrs
+from attrs.validators import ge, optional
+
+from duckservice.completion import Usage
+
+PICO_PER_USD = 10**12
+_PICO_PER_TOKEN = 10**6
+"""At a price of one USD per million tokens."""
+_DIGITS_MAX = 40
+
+
+@attrs.frozen(kw_only=True)
+class Price:
+    """What a model costs, in picodollars per token."""
+
+    input: int = attrs.field(validator=ge(0))
+    output: int = attrs.field(validator=ge(0))
+    cached_input: int | None = attrs.field(default=None, validator=optional(ge(0)))
+    """Of tokens read from the provider's cache; as ``input`` where None."""
+    cache_write: int | None = attrs.field(default=None, validator=optional(ge(0)))
+    """Of tokens written to the provider's cache; as ``input`` where None."""
+
+    @classmethod
+    def usd_per_mtok(
+        cls,
+        *,
+        input: str,  # noqa: A002 - the word of the config and of every price list
+        output: str,
+        cached_input: str | None = None,
+        cache_write: str | None = None,
+    ) -> Price:
+        """Return the price from decimal strings, in USD per million tokens.
+
+        Raises:
+            ValueError: one is negative, no number, or finer than a picodollar.
+        """
+        return cls(
+            input=_scaled(input, _PICO_PER_TOKEN),
+            output=_scaled(output, _PICO_PER_TOKEN),
+            cached_input=_scaled_if_given(cached_input),
+            cache_write=_scaled_if_given(cache_write),
+        )
+
+
+def cost(usage: Usage, price: Price) -> int:
+    """Return what *usage* costs, in picodollars; never negative.
+
+    Parts that exceed their whole (providers do report such) are cut to it.
+    """
+    tokens = max(0, usage.input_tokens)
+    cached = min(max(0, usage.cached_tokens), tokens)
+    written = min(max(0, usage.cache_write_tokens), tokens - cached)
+    return (
+        (tokens - cached - written) * price.input
+        + cached * _or_input(price.cached_input, price)
+        + written * _or_input(price.cache_write, price)
+        + max(0, usage.output_tokens) * price.output
+    )
+
+
+def worst_case(input_bound: int, max_output: int, price: Price) -> int:
+    """Return the most that a request may cost, in picodollars.
+
+    *max_output* is that of all asked replies together.
+    """
+    assert input_bound >= 0, "a bound is a number of tokens"
+    assert max_output >= 0, "a bound is a number of tokens"
+    dearest = max(
+        price.input,
+        _or_input(price.cached_input, price),
+        _or_input(price.cache_write, price),
+    )
+    return input_bound * dearest + max_output * price.output
+
+
+def pico(usd: str) -> int:
+    """Return an amount in USD, as a decimal string, in picodollars.
+
+    Raises:
+        ValueError: it is negative, no number, or finer than a picodollar.
+    """
+    return _scaled(usd, PICO_PER_USD)
+
+
+def usd(amount: int) -> str:
+    """Return picodollars as an exact decimal string in USD, without an exponent."""
+    whole, part = divmod(abs(amount), PICO_PER_USD)
+    sign = "-" if amount < 0 else ""
+    return f"{sign}{whole}.{part:012d}".rstrip("0").rstrip(".")
+
+
+def _or_input(price_per_token: int | None, price: Price) -> int:
+    return price.input if price_per_token is None else price_per_token
+
+
+def _scaled_if_given(text: str | None) -> int | None:
+    return None if text is None else _scaled(text, _PICO_PER_TOKEN)
+
+
+def _scaled(text: str, scale: int) -> int:
+    numerator, denominator = _decimal(text).as_integer_ratio()
+    amount, rest = divmod(numerator * scale, denominator)
+    if rest:
+        msg = f"{text!r} is finer than a picodollar"
+        raise ValueError(msg)
+    return amount
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        value = Decimal(text) if len(text) <= _DIGITS_MAX else Decimal("NaN")
+    except InvalidOperation:
+        value = Decimal("NaN")
+    # The exponent is bounded because 1e999999999 would fill the memory.
+    if not value.is_finite() or value < 0 or abs(value.adjusted()) > _DIGITS_MAX:
+        msg = f"{text[:_DIGITS_MAX]!r} is not an amount of money"
+        raise ValueError(msg)
+    return value

@@ -1,0 +1,176 @@
+"""What to do after a failed attempt: ask again, ask another provider, or give up.
+
+    delivered, out of attempts, past the deadline     -> GiveUp
+    the provider's fault (key, quota, model, 5xx, 429) and another is left -> FailOver
+    may pass with time (5xx, timeout, 429)            -> Retry, after a pause
+    everything else                                   -> GiveUp
+
+Another provider is always preferred to waiting for the same one.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import attrs
+from attrs.validators import ge
+
+from duckservice.errors import (
+    DuckError,
+    ModelNotFound,
+    PermissionDenied,
+    ProviderError,
+    ServiceError,
+    Unavailable,
+)
+
+RETRY_AFTER_MAX = 120.0
+"""A provider that asks for a longer pause (seconds) is not waited for."""
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """How often and how fast; times are in seconds."""
+
+    max_attempts: int = attrs.field(default=3, validator=ge(1))
+    """Of one request, the first included, over all providers."""
+    base_delay: float = attrs.field(default=1.0, validator=ge(0))
+    max_delay: float = attrs.field(default=10.0, validator=ge(0))
+    jitter: bool = True
+
+
+@attrs.frozen
+class Retry:
+    """Ask the same provider again."""
+
+    after: float
+    """Seconds from now."""
+
+
+@attrs.frozen
+class FailOver:
+    """Ask the next provider, at once."""
+
+
+@attrs.frozen
+class GiveUp:
+    """The error is the answer."""
+
+    reason: str
+
+
+Decision: TypeAlias = Retry | FailOver | GiveUp
+
+
+def decide(
+    error: DuckError,
+    *,
+    attempt: int,
+    policy: RetryPolicy,
+    chance: float,
+    now: float,
+    deadline: float | None,
+    others_left: bool,
+    delivered: bool,
+) -> Decision:
+    """Return what to do after attempt number *attempt* (from 1) ended with *error*.
+
+    *chance* is random in [0, 1). *others_left* says whether another provider can
+    be asked, *delivered* whether the client has got a part of the reply already.
+    """
+    if delivered:
+        return GiveUp("a part of the reply was delivered")
+    if attempt >= policy.max_attempts:
+        return GiveUp("no attempt left")
+    if deadline is not None and now >= deadline:
+        return GiveUp("the deadline has passed")
+    if others_left and _another_may_serve(error):
+        return FailOver()
+    if not _time_may_help(error):
+        return GiveUp("trying again would not help")
+    return _retry(error, attempt, policy, chance, now, deadline)
+
+
+def backoff(policy: RetryPolicy, attempt: int, chance: float) -> float:
+    """Return the seconds to wait after attempt number *attempt* (from 1).
+
+    Full jitter: anything from nothing to the whole delay, so that those who
+    failed together do not come back together.
+    """
+    # Beyond 2**1000 there is no float, and no delay that the cap would not cut.
+    doubled = policy.base_delay * 2.0 ** min(attempt - 1, 1000)
+    delay = min(policy.max_delay, doubled)
+    return delay * chance if policy.jitter else delay
+
+
+@attrs.frozen
+class RetryBudget:
+    """Retries of one provider: one for ten first attempts, and ten in reserve.
+
+    In any period there are thus at most 10 + a tenth of the first attempts of
+    that period, however many requests fail: retries cannot keep a provider down.
+    """
+
+    tenths: int = 100
+
+
+_TENTHS_MAX = 100
+_TENTHS_PER_RETRY = 10
+
+
+def earn(budget: RetryBudget) -> RetryBudget:
+    """Return the budget after a first attempt."""
+    return RetryBudget(min(_TENTHS_MAX, budget.tenths + 1))
+
+
+def spend(budget: RetryBudget) -> RetryBudget | None:
+    """Return the budget after a retry, or None if there must not be one."""
+    if budget.tenths < _TENTHS_PER_RETRY:
+        return None
+    return RetryBudget(budget.tenths - _TENTHS_PER_RETRY)
+
+
+def _another_may_serve(error: DuckError) -> bool:
+    match error:
+        case ProviderError():
+            return True
+        case ModelNotFound() | PermissionDenied():
+            # From a provider: it lacks the model, or our key for it may not use it.
+            return error.provider is not None
+        case ServiceError():
+            # Our own refusal on behalf of one provider: its breaker, its actors.
+            return error.provider is not None and error.retryable
+        case _:
+            return error.retryable
+
+
+def _time_may_help(error: DuckError) -> bool:
+    match error:
+        case Unavailable(provider=str()):
+            # One provider's client was restarted, with our request in its hands.
+            return error.retryable
+        case ServiceError():
+            # What duckservice itself refuses is for the client to repeat: waiting
+            # here would only hide the overload.
+            return False
+        case _:
+            return error.retryable
+
+
+def _retry(
+    error: DuckError,
+    attempt: int,
+    policy: RetryPolicy,
+    chance: float,
+    now: float,
+    deadline: float | None,
+) -> Retry | GiveUp:
+    after = backoff(policy, attempt, chance)
+    # A hint that is no number, or negative, is none: it comes off the wire.
+    if error.retry_after is not None and error.retry_after > after:
+        after = error.retry_after
+    if after > RETRY_AFTER_MAX:
+        return GiveUp("the provider asks for too long a pause")
+    if deadline is not None and now + after >= deadline:
+        return GiveUp("the deadline would pass before the next attempt")
+    return Retry(after)

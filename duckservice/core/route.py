@@ -1,0 +1,216 @@
+"""Which providers to ask for a model, in which order, and why.
+
+The strategies, each with its tie-breaks; the provider's name is always the last:
+
+    priority     lowest number, then health, load, weight (the largest)
+    cheapest     price of this request, then priority
+    fastest      latency, then priority
+    least_busy   load, then priority
+    weighted     at random, in proportion to the weights
+
+In all but the first, providers that fail more often than not come last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias, assert_never
+
+import attrs
+
+Strategy: TypeAlias = Literal[
+    "priority", "cheapest", "fastest", "least_busy", "weighted"
+]
+
+_NEWS = 0.2
+"""How much the latest request weighs in a moving average."""
+_HALF_LIFE = 60.0
+"""Seconds without news after which half of a bad record is forgotten."""
+_SICK = 0.5
+
+
+@attrs.frozen
+class Health:
+    """How a provider did lately: moving averages over its requests."""
+
+    score: float = 1.0
+    """From 0, all fail, to 1, all succeed."""
+    latency: float | None = None
+    """Seconds, of requests that succeeded; None before the first."""
+
+    def update(self, *, ok: bool, latency: float) -> Health:
+        """Return the health after one more request.
+
+        The latency of a failure does not count: a provider that refuses quickly
+        would seem fast.
+        """
+        score = self.score + _NEWS * (float(ok) - self.score)
+        if not ok:
+            return Health(score, self.latency)
+        if self.latency is None:
+            return Health(score, latency)
+        return Health(score, self.latency + _NEWS * (latency - self.latency))
+
+    def rested(self, seconds: float) -> Health:
+        """Return the health after *seconds* without news.
+
+        Bad records fade: who is ranked last gets no requests, and could
+        otherwise never show that it has recovered.
+        """
+        fading = 0.5 ** (max(0.0, seconds) / _HALF_LIFE)
+        return attrs.evolve(self, score=1.0 - (1.0 - self.score) * fading)
+
+
+@attrs.frozen(kw_only=True)
+class Candidate:
+    """A provider that serves the model, as it is now."""
+
+    name: str
+    priority: int = 1
+    weight: int = 1
+    eligible: bool = True
+    """Whether its breaker would admit a request; see `circuit_breaker.eligible`."""
+    retry_at: float | None = None
+    """When it may be eligible again, where that is known."""
+    health: float = 1.0
+    load: float = 0.0
+    """Requests under way, as a part of those that may be."""
+    latency: float | None = None
+    """Seconds; None where it was not measured yet."""
+    price: int | None = None
+    """Estimate for this request in picodollars; None where it is unknown."""
+
+
+@attrs.frozen
+class Ranked:
+    """A provider's place in the order, in words."""
+
+    name: str
+    reason: str
+
+
+@attrs.frozen
+class Route:
+    """Providers to ask, the best first, and those passed over."""
+
+    ranked: tuple[Ranked, ...]
+    passed_over: tuple[Ranked, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The providers to ask, the best first."""
+        return tuple(ranked.name for ranked in self.ranked)
+
+
+@attrs.frozen
+class NoneEligible:
+    """Every candidate's breaker refuses."""
+
+    retry_at: float | None
+    """When the first of them may be asked again; None where that is not known."""
+    passed_over: tuple[Ranked, ...] = ()
+
+
+def order(
+    candidates: Sequence[Candidate], strategy: Strategy, chance: float
+) -> Route | NoneEligible:
+    """Return the eligible *candidates*, the best first; *chance* is random in [0, 1).
+
+    That there are no candidates at all, because nobody serves the model, is for
+    the caller to notice: it is another error.
+    """
+    eligible = [c for c in candidates if c.eligible]
+    passed_over = tuple(_passed_over(c) for c in candidates if not c.eligible)
+    if not eligible:
+        times = [c.retry_at for c in candidates if c.retry_at is not None]
+        return NoneEligible(min(times, default=None), passed_over)
+    ranked = _ranked(eligible, strategy, chance)
+    return Route(
+        tuple(Ranked(c.name, _reason(c, strategy)) for c in ranked), passed_over
+    )
+
+
+def _ranked(
+    candidates: list[Candidate], strategy: Strategy, chance: float
+) -> list[Candidate]:
+    match strategy:
+        case "priority":
+            return sorted(candidates, key=_by_priority)
+        case "cheapest":
+            return sorted(candidates, key=_by_price)
+        case "fastest":
+            return sorted(candidates, key=_by_latency)
+        case "least_busy":
+            return sorted(candidates, key=_by_load)
+        case "weighted":
+            well = _drawn([c for c in candidates if not _sick(c)], chance)
+            return well + _drawn([c for c in candidates if _sick(c)], chance)
+        case _:
+            assert_never(strategy)
+
+
+def _by_priority(c: Candidate) -> tuple[int, int, float, int, str]:
+    # Health in tenths: a single failure long ago must not outweigh the load.
+    return c.priority, -round(c.health * 10), c.load, -c.weight, c.name
+
+
+def _by_price(c: Candidate) -> tuple[bool, bool, int, int, str]:
+    # An unknown price may be any price.
+    return _sick(c), c.price is None, c.price or 0, c.priority, c.name
+
+
+def _by_latency(c: Candidate) -> tuple[bool, float, int, str]:
+    # Who was not measured yet goes first, or it would never be measured.
+    return _sick(c), c.latency or 0.0, c.priority, c.name
+
+
+def _by_load(c: Candidate) -> tuple[bool, float, int, str]:
+    return _sick(c), c.load, c.priority, c.name
+
+
+def _sick(c: Candidate) -> bool:
+    return c.health < _SICK
+
+
+def _drawn(candidates: list[Candidate], chance: float) -> list[Candidate]:
+    """Return the candidates in random order; a weight of 0 means after all others."""
+    rest = sorted((c for c in candidates if c.weight > 0), key=lambda c: c.name)
+    last = sorted((c for c in candidates if c.weight <= 0), key=lambda c: c.name)
+    drawn: list[Candidate] = []
+    while rest:
+        point = chance * sum(c.weight for c in rest)
+        index = 0
+        while point >= rest[index].weight and index < len(rest) - 1:
+            point -= rest[index].weight
+            index += 1
+        # Where in its share the point fell is as random as the point was.
+        chance = min(point / rest[index].weight, 1.0)
+        drawn.append(rest.pop(index))
+    return drawn + last
+
+
+def _reason(c: Candidate, strategy: Strategy) -> str:
+    match strategy:
+        case "priority":
+            return f"priority {c.priority}, health {c.health:.1f}, load {c.load:.2f}"
+        case "cheapest":
+            price = "price unknown" if c.price is None else f"price {c.price} pUSD"
+            return price + _ailment(c)
+        case "fastest":
+            known = c.latency is not None
+            latency = f"latency {c.latency:.3f} s" if known else "latency unknown"
+            return latency + _ailment(c)
+        case "least_busy":
+            return f"load {c.load:.2f}{_ailment(c)}"
+        case "weighted":
+            return f"weight {c.weight}{_ailment(c)}"
+        case _:
+            assert_never(strategy)
+
+
+def _ailment(c: Candidate) -> str:
+    return f", last because of health {c.health:.1f}" if _sick(c) else ""
+
+
+def _passed_over(c: Candidate) -> Ranked:
+    return Ranked(c.name, "its circuit breaker refuses")

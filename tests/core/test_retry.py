@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from duckservice import errors
+from duckservice.core.retry import (
+    FailOver,
+    GiveUp,
+    Retry,
+    RetryBudget,
+    RetryPolicy,
+    backoff,
+    decide,
+    earn,
+    spend,
+)
+
+
+def all_errors(base: type[errors.DuckError]) -> list[type[errors.DuckError]]:
+    return [base, *(e for sub in base.__subclasses__() for e in all_errors(sub))]
+
+
+POLICY = RetryPolicy()
+KINDS = st.sampled_from(all_errors(errors.DuckError))
+CHANCES = st.floats(0, 1, exclude_max=True)
+HINTS = st.one_of(
+    st.none(),
+    st.floats(0, 1000),
+    st.sampled_from([0.0, -5.0, 119.9, 120.0, 120.1, math.inf, math.nan]),
+)
+ERRORS = st.builds(
+    lambda kind, provider, hint, retryable: kind(
+        "it failed", provider=provider, retry_after=hint, retryable=retryable
+    ),
+    KINDS,
+    st.sampled_from([None, "p"]),
+    HINTS,
+    st.sampled_from([None, True, False]),
+)
+
+
+def ask(error, **changes):
+    situation = {
+        "attempt": 1,
+        "policy": POLICY,
+        "chance": 0.5,
+        "now": 100.0,
+        "deadline": None,
+        "others_left": False,
+        "delivered": False,
+    }
+    return decide(error, **(situation | changes))
+
+
+SITUATIONS = {
+    "attempt": st.integers(1, 5),
+    "policy": st.builds(
+        RetryPolicy,
+        max_attempts=st.integers(1, 5),
+        base_delay=st.floats(0, 1000),
+        max_delay=st.floats(0, 1000),
+        jitter=st.booleans(),
+    ),
+    "chance": CHANCES,
+    "now": st.floats(0, 1e6),
+    "others_left": st.booleans(),
+    "delivered": st.booleans(),
+}
+
+
+@given(
+    ERRORS, st.one_of(st.none(), st.floats(-10, 300)), st.fixed_dictionaries(SITUATIONS)
+)
+@settings(max_examples=500)
+def test_no_decision_breaks_a_promise(error, left, situation):
+    now = situation["now"]
+    deadline = None if left is None else now + left
+    decision = ask(error, **situation, deadline=deadline)
+    if isinstance(decision, GiveUp):
+        assert decision.reason
+        return
+    assert not situation["delivered"]
+    assert situation["attempt"] < situation["policy"].max_attempts
+    assert deadline is None or now < deadline
+    if isinstance(decision, FailOver):
+        assert situation["others_left"]
+        return
+    assert error.retryable
+    assert not (situation["others_left"] and error.provider), "it waits needlessly"
+    assert 0 <= decision.after <= 120
+    assert deadline is None or now + decision.after < deadline
+    if error.retry_after is not None and not math.isnan(error.retry_after):
+        assert decision.after >= error.retry_after
+
+
+@pytest.mark.parametrize("kind", all_errors(errors.DuckError))
+def test_nothing_is_tried_again_once_the_client_has_a_part_of_the_reply(kind):
+    error = kind("it failed", provider="p", retryable=True)
+    for others_left in (True, False):
+        assert isinstance(ask(error, delivered=True, others_left=others_left), GiveUp)
+
+
+WITH_TIME = [
+    errors.ProviderError,
+    errors.BadProviderResponse,
+    errors.ProviderTimeout,
+    errors.RateLimited,
+    errors.Unavailable,
+]
+ELSEWHERE = [
+    errors.ProviderAuthError,
+    errors.QuotaExceeded,
+    errors.ModelNotFound,
+    errors.PermissionDenied,
+]
+OURS_FOR_A_PROVIDER = [errors.CircuitOpen]
+NOWHERE = [
+    errors.InvalidRequest,
+    errors.ContentFiltered,
+    errors.ContextLengthExceeded,
+    errors.NotFound,
+    errors.Conflict,
+    errors.RequestTooLarge,
+    errors.Unprocessable,
+    errors.BudgetExceeded,
+    errors.Cancelled,
+    errors.InternalError,
+    errors.DeadlineExceeded,
+]
+
+
+@pytest.mark.parametrize("kind", WITH_TIME)
+def test_another_provider_is_preferred_to_waiting_for_the_same(kind):
+    error = kind("it failed", provider="p", retry_after=3.0)
+    assert ask(error, others_left=True) == FailOver()
+    assert ask(error, others_left=False) == Retry(3.0)
+
+
+@pytest.mark.parametrize("kind", [*ELSEWHERE, *OURS_FOR_A_PROVIDER])
+def test_what_only_another_provider_can_serve_is_never_asked_of_the_same(kind):
+    error = kind("it failed", provider="p")
+    assert ask(error, others_left=True) == FailOver()
+    assert isinstance(ask(error, others_left=False), GiveUp)
+
+
+@pytest.mark.parametrize("kind", NOWHERE)
+def test_what_no_provider_can_serve_is_not_tried_again(kind):
+    error = kind("it failed", provider="p")
+    assert isinstance(ask(error, others_left=True), GiveUp)
+    assert isinstance(ask(error, others_left=False), GiveUp)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        errors.ModelNotFound,
+        errors.PermissionDenied,
+        errors.QueueFull,
+        errors.Unavailable,
+    ],
+)
+def test_our_own_refusal_of_the_request_is_final(kind):
+    assert isinstance(ask(kind("it failed"), others_left=True), GiveUp)
+
+
+def test_the_attempts_are_counted_over_all_providers():
+    error = errors.ProviderError("502")
+    assert ask(error, attempt=2, others_left=True) == FailOver()
+    assert isinstance(ask(error, attempt=3, others_left=True), GiveUp)
+
+
+def test_retry_after_wins_when_it_is_longer_and_only_then():
+    assert ask(errors.RateLimited("429", retry_after=7.0)) == Retry(7.0)
+    assert ask(errors.RateLimited("429", retry_after=0.1)) == Retry(0.5)
+    assert ask(errors.RateLimited("429", retry_after=0.0)) == Retry(0.5)
+    assert ask(errors.RateLimited("429", retry_after=-3.0)) == Retry(0.5)
+    assert ask(errors.RateLimited("429", retry_after=math.nan)) == Retry(0.5)
+
+
+def test_a_retry_after_beyond_two_minutes_is_not_waited_for():
+    assert ask(errors.RateLimited("429", retry_after=120.0)) == Retry(120.0)
+    error = errors.RateLimited("429", retry_after=120.5)
+    assert isinstance(ask(error), GiveUp)
+    assert ask(error, others_left=True) == FailOver()
+
+
+def test_no_retry_starts_after_the_deadline():
+    error = errors.ProviderError("502", retry_after=5.0)
+    assert ask(error, deadline=105.1) == Retry(5.0)
+    assert isinstance(ask(error, deadline=105.0), GiveUp)
+    assert ask(error, deadline=105.0, others_left=True) == FailOver()
+    assert isinstance(ask(error, deadline=100.0, others_left=True), GiveUp)
+
+
+@given(st.integers(1, 5000), CHANCES)
+def test_jitter_is_full_and_the_delay_doubles_up_to_its_cap(attempt, chance):
+    whole = min(10.0, 1.0 * 2 ** min(attempt - 1, 100))
+    assert backoff(POLICY, attempt, chance) == pytest.approx(whole * chance)
+    steady = RetryPolicy(jitter=False)
+    assert backoff(steady, attempt, chance) == whole
+
+
+def test_a_base_delay_of_zero_is_taken_as_it_is():
+    assert ask(
+        errors.ProviderError("502"), policy=RetryPolicy(base_delay=0.0)
+    ) == Retry(0)
+    assert ask(errors.ProviderError("502"), policy=RetryPolicy(max_delay=0.0)) == Retry(
+        0
+    )
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.booleans()), max_size=300))
+@settings(max_examples=100)
+def test_in_any_minute_retries_are_ten_and_a_tenth_of_the_first_attempts(steps):
+    budget, now = RetryBudget(), 0.0
+    minute: deque[tuple[float, bool]] = deque()
+    for gap, first in steps:
+        now += gap
+        if first:
+            budget = earn(budget)
+            minute.append((now, True))
+        elif (after := spend(budget)) is not None:
+            budget = after
+            minute.append((now, False))
+        while minute[0][0] <= now - 60 if minute else False:
+            minute.popleft()
+        firsts = sum(was_first for _, was_first in minute)
+        assert len(minute) <= firsts * 1.1 + 10 + 1e-9
+
+
+def test_the_reserve_is_ten_and_no_idle_time_makes_it_more():
+    budget: RetryBudget | None = RetryBudget()
+    for _ in range(1000):
+        assert budget is not None
+        budget = earn(budget)
+    for _ in range(10):
+        assert budget is not None
+        budget = spend(budget)
+    assert budget is not None
+    assert spend(budget) is None
+    for _ in range(9):
+        budget = earn(budget)
+    assert spend(budget) is None
+    assert spend(earn(budget)) is not None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("max_attempts", 0), ("base_delay", -1), ("max_delay", -1)]
+)
+def test_a_policy_without_sense_is_refused(field, value):
+    with pytest.raises(ValueError, match=field):
+        RetryPolicy(**{field: value})

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, strategies as st
+
+from duckservice.core.circuit_breaker import Open, eligible, retry_at
+from duckservice.core.route import Candidate, Health, NoneEligible, Route, order
+
+STRATEGIES = ("priority", "cheapest", "fastest", "least_busy", "weighted")
+ANY_STRATEGY = st.sampled_from(STRATEGIES)
+CHANCES = st.floats(0, 1, exclude_max=True)
+CANDIDATES = st.lists(
+    st.builds(
+        Candidate,
+        name=st.text("abcdef", min_size=1, max_size=3),
+        priority=st.integers(1, 3),
+        weight=st.integers(0, 4),
+        eligible=st.booleans(),
+        retry_at=st.one_of(st.none(), st.floats(0, 100)),
+        health=st.floats(0, 1),
+        load=st.floats(0, 1.5),
+        latency=st.one_of(st.none(), st.floats(0, 10)),
+        price=st.one_of(st.none(), st.integers(0, 10**12)),
+    ),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda c: c.name,
+)
+
+
+def names(candidates, strategy="priority", chance=0.0):
+    route = order(candidates, strategy, chance)
+    assert isinstance(route, Route)
+    return route.names
+
+
+@given(CANDIDATES, ANY_STRATEGY, CHANCES)
+def test_exactly_the_eligible_are_asked_each_once_with_a_reason(
+    candidates, how, chance
+):
+    route = order(candidates, how, chance)
+    well = sorted(c.name for c in candidates if c.eligible)
+    rest = sorted(c.name for c in candidates if not c.eligible)
+    assert sorted(ranked.name for ranked in route.passed_over) == rest
+    if isinstance(route, NoneEligible):
+        assert not well
+        known = [c.retry_at for c in candidates if c.retry_at is not None]
+        assert route.retry_at == (min(known) if known else None)
+    else:
+        assert sorted(route.names) == well
+        assert all(ranked.reason for ranked in route.ranked)
+
+
+@given(CANDIDATES, ANY_STRATEGY, CHANCES, st.randoms())
+def test_the_order_does_not_depend_on_the_order_given(candidates, how, chance, random):
+    shuffled = list(candidates)
+    random.shuffle(shuffled)
+    first, second = order(candidates, how, chance), order(shuffled, how, chance)
+    if isinstance(first, Route):
+        assert isinstance(second, Route)
+        assert first.names == second.names
+
+
+def test_an_open_breaker_whose_time_is_up_is_asked_again():
+    breaker = Open(1, until=60.0)
+    ask = [
+        Candidate(name="p", eligible=eligible(breaker, now), retry_at=retry_at(breaker))
+        for now in (59.0, 60.0)
+    ]
+    assert order(ask[:1], "priority", 0.0).passed_over
+    assert order(ask[:1], "priority", 0.0).retry_at == 60.0
+    assert names(ask[1:]) == ("p",)
+
+
+def test_priority_goes_before_health_before_load_before_weight_before_name():
+    best_first = [
+        Candidate(name="z", priority=1, health=0.2, load=1.0),
+        Candidate(name="y", priority=2, health=1.0, load=0.9),
+        Candidate(name="x", priority=2, health=0.8, load=0.1, weight=5),
+        Candidate(name="w", priority=2, health=0.8, load=0.2, weight=6),
+        Candidate(name="b", priority=2, health=0.8, load=0.2, weight=5),
+        Candidate(name="c", priority=2, health=0.8, load=0.2, weight=5),
+    ]
+    assert names(best_first[::-1]) == ("z", "y", "x", "w", "b", "c")
+
+
+def test_a_hundredth_of_health_does_not_outweigh_the_load():
+    a = Candidate(name="a", health=1.0, load=0.9)
+    b = Candidate(name="b", health=0.99, load=0.0)
+    assert names([a, b]) == ("b", "a")
+
+
+def test_the_cheapest_is_asked_first_and_an_unknown_price_is_not_cheap():
+    ask = [
+        Candidate(name="unknown", price=None, priority=0),
+        Candidate(name="dear", price=10),
+        Candidate(name="free", price=0, priority=9),
+        Candidate(name="free too", price=0, priority=10),
+    ]
+    assert names(ask, "cheapest") == ("free", "free too", "dear", "unknown")
+
+
+def test_the_fastest_is_asked_first_and_who_was_not_measured_gets_a_try():
+    ask = [
+        Candidate(name="slow", latency=2.0),
+        Candidate(name="new", latency=None),
+        Candidate(name="quick", latency=0.5, priority=9),
+    ]
+    assert names(ask, "fastest") == ("new", "quick", "slow")
+
+
+def test_the_least_busy_is_asked_first():
+    ask = [
+        Candidate(name="busy", load=0.9),
+        Candidate(name="idle", load=0.0, priority=9),
+    ]
+    assert names(ask, "least_busy") == ("idle", "busy")
+
+
+@pytest.mark.parametrize("how", STRATEGIES[1:])
+def test_who_fails_more_often_than_not_comes_last(how):
+    sick = Candidate(name="a", health=0.49, price=1, latency=0.1, weight=1000)
+    well = Candidate(name="b", health=0.5, price=9, latency=9.0, load=1.0)
+    for chance in (0.0, 0.5, 0.99):
+        route = order([sick, well], how, chance)
+        assert route.names == ("b", "a")
+        assert "health" in route.ranked[1].reason
+
+
+def test_weights_are_kept_to_in_the_long_run_at_each_place():
+    ask = [Candidate(name=n, weight=w) for n, w in (("a", 1), ("b", 2), ("c", 5))]
+    drawn = Counter(names(ask, "weighted", step / 8000) for step in range(8000))
+    first = Counter({n: sum(v for k, v in drawn.items() if k[0] == n) for n in "abc"})
+    assert first == {"a": 1000, "b": 2000, "c": 5000}
+    # Of those that begin with c: a before b in one case of three.
+    assert drawn["c", "a", "b"] == pytest.approx(5000 / 3, abs=2)
+
+
+@given(CHANCES)
+def test_a_weight_of_zero_means_only_when_all_others_failed(chance):
+    ask = [Candidate(name="a", weight=0), Candidate(name="b"), Candidate(name="c")]
+    assert names(ask, "weighted", chance)[-1] == "a"
+
+
+def test_a_chance_just_under_one_is_a_chance():
+    ask = [Candidate(name=n, weight=3) for n in "abcdefg"]
+    # One itself is out of range, but a product may round up to it.
+    for chance in (1 - 2**-53, 1.0):
+        assert len(set(names(ask, "weighted", chance))) == 7
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 100)), max_size=50))
+def test_health_stays_between_all_and_nothing(requests):
+    health = Health()
+    for ok, latency in requests:
+        before = health
+        health = health.update(ok=ok, latency=latency)
+        assert 0 <= health.score <= 1
+        assert health.score >= before.score if ok else health.score < before.score
+        assert ok or health.latency == before.latency
+
+
+def test_a_quick_refusal_is_not_speed():
+    health = Health().update(ok=True, latency=2.0).update(ok=False, latency=0.001)
+    assert health.latency == 2.0
+    assert health.update(ok=True, latency=3.0).latency == pytest.approx(2.2)
+
+
+def test_a_bad_record_fades_so_that_who_is_asked_last_can_show_that_it_recovered():
+    health = Health(0.2)
+    assert health.rested(0).score == pytest.approx(0.2)
+    assert health.rested(-5).score == pytest.approx(0.2)
+    assert health.rested(60).score == pytest.approx(0.6)
+    assert health.rested(600).score > 0.99
+
+
+def test_an_order_says_why():
+    ask = [
+        Candidate(name="a", price=5, latency=0.25),
+        Candidate(name="b", eligible=False),
+    ]
+    reasons = {how: order(ask, how, 0.0).ranked[0].reason for how in STRATEGIES}
+    assert reasons == {
+        "priority": "priority 1, health 1.0, load 0.00",
+        "cheapest": "price 5 pUSD",
+        "fastest": "latency 0.250 s",
+        "least_busy": "load 0.00",
+        "weighted": "weight 1",
+    }
+    assert (
+        order(ask, "priority", 0.0).passed_over[0].reason
+        == "its circuit breaker refuses"
+    )
+    blank = [Candidate(name="a")]
+    assert order(blank, "cheapest", 0.0).ranked[0].reason == "price unknown"
+    assert order(blank, "fastest", 0.0).ranked[0].reason == "latency unknown"
