@@ -12,7 +12,7 @@ from __future__ import annotations
 import types
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 import trio
 
@@ -24,6 +24,8 @@ from supervisors._spec import ChildSpec, Restart, ShutdownTime
 
 A = TypeVar("A")
 P = ParamSpec("P")
+
+_Pending: TypeAlias = "types.CoroutineType[Any, None, Any]"
 
 #: Messages that are handled in a row before other tasks get their turn.
 MESSAGES_PER_TURN = 64
@@ -75,9 +77,9 @@ def actor_spec(
 
     async def body(process: Process) -> None:
         ref.revive()
-        made = factory()
+        made: Any = factory()
         if isinstance(made, AbstractAsyncContextManager):
-            async with made as this:
+            async with cast("AbstractAsyncContextManager[A]", made) as this:
                 await _Loop(ref, this, process).run()
         else:
             await _Loop(ref, made, process).run()
@@ -120,6 +122,7 @@ class _Loop(Generic[A]):
         process = self._process
         process.on_stop = self._stop
         process.on_crash = self._scope.cancel
+        process.on_abandon = self._fail_pending
         error: BaseException | None = None
         try:
             process.started()
@@ -137,73 +140,83 @@ class _Loop(Generic[A]):
             self._scope.cancel()
 
     async def _serve(self) -> None:
-        process, unread = self._process, self._ref.unread
-        receive_nowait = self._ref.inbox.receive_nowait
+        ref, process = self._ref, self._process
+        receive_nowait = ref.inbox.receive_nowait
         turns = MESSAGES_PER_TURN
+        envelope: Envelope | None = None
+        if not process.stopping:
+            # What the last incarnation was given and could not begin comes first.
+            envelope, ref.unread = ref.unread, None
         while not process.stopping:
             try:
-                envelope = unread.popleft() if unread else receive_nowait()
+                if envelope is None:
+                    envelope = receive_nowait()
             except trio.WouldBlock:
                 turns = MESSAGES_PER_TURN
                 self._parked = True
-                envelope = await self._ref.inbox.receive()
+                envelope = await ref.inbox.receive()
                 self._parked = False
                 if self._scope.cancel_called:
                     # The stop came between the message and our waking up.
-                    unread.appendleft(envelope)
+                    ref.unread = envelope
                     return
             pending = self._handle(envelope)
             if pending is not None:
                 await self._finish(envelope, pending)
+            # It may be large, and the wait for the next one long.
+            envelope = pending = None
             turns -= 1
             if not turns:
                 turns = MESSAGES_PER_TURN
                 await trio.lowlevel.checkpoint()
 
-    def _handle(self, envelope: Envelope) -> types.CoroutineType[Any, Any, Any] | None:
+    def _handle(self, envelope: Envelope) -> _Pending | None:
         """Run a message; return the handler's coroutine if it has to wait."""
         reply = envelope.reply
         if reply is not None and reply.abandoned:
             return None
         self._at_hand = envelope
         method = self._methods.get(envelope.method) or self._look_up(envelope.method)
-        result = method(self._this, *envelope.args, **envelope.kwargs)
+        result: Any = method(self._this, *envelope.args, **envelope.kwargs)
         if type(result) is types.CoroutineType:
-            return result
-        self._at_hand = None
+            return cast("_Pending", result)
         if reply is not None:
             self._answer(reply, result)
+        self._at_hand = None
         return None
 
-    async def _finish(
-        self, envelope: Envelope, pending: types.CoroutineType[Any, Any, Any]
-    ) -> None:
+    async def _finish(self, envelope: Envelope, pending: _Pending) -> None:
         task = trio.lowlevel.current_task()
         token = handling.set((task, (*envelope.chain, self._ref)))
         try:
             result = await pending
         finally:
             handling.reset(token)
-        self._at_hand = None
         if envelope.reply is not None:
             self._answer(envelope.reply, result)
+        self._at_hand = None
 
     def _answer(self, reply: Reply[Any], result: Any) -> None:
         if isinstance(result, Reply):
-            late = cast("Reply[Any]", result)
+            late = cast("Reply[object]", result)
             late.forward_to(reply, self._promised.discard)
-            if not late.settled:
+            if not (late.settled or late.abandoned):
                 self._promised.add(late)
         else:
             reply.send(result)
 
     def _look_up(self, method: Callable[..., Any]) -> Callable[..., Any]:
         """Find the actor's own version of *method*, as an ordinary call would."""
-        found = getattr(type(self._this), getattr(method, "__name__", ""), method)
-        self._methods[method] = found
+        qualified = getattr(method, "__qualname__", "")
+        owner, _, name = qualified.rpartition(".")
+        if not owner or owner.endswith("<locals>"):
+            # A function that is no method. It may be a new one for every call,
+            # so it must not be kept.
+            return method
+        found = self._methods[method] = getattr(type(self._this), name, method)
         return found
 
-    def _fail_pending(self, error: BaseException | None) -> None:
+    def _fail_pending(self, error: BaseException | None = None) -> None:
         ref, at_hand = self._ref, self._at_hand
         if at_hand is not None and at_hand.reply is not None:
             name = getattr(at_hand.method, "__qualname__", repr(at_hand.method))

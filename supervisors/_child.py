@@ -94,8 +94,10 @@ class Child:
 
     def start_failed(self) -> StartFailed:
         """Return the error for whoever wanted the child to start."""
-        error = StartFailed(self.spec.id, f"child {self.path!r} failed to start")
-        error.__cause__ = None if self.last_exit is None else cause_of(self.last_exit)
+        assert self.last_exit is not None
+        message = f"child {self.path!r} failed to start"
+        error = StartFailed(self.spec.id, message, self.last_exit)
+        error.__cause__ = cause_of(self.last_exit)
         return error
 
     def info(self) -> ChildInfo:

@@ -8,7 +8,6 @@ limit, the longest of theirs.
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, final
 
@@ -20,14 +19,16 @@ from supervisors._errors import ActorStopped, ChildNotFound, TooManyChildren
 from supervisors._events import ShutdownError, emit
 from supervisors._exit import Exit
 from supervisors._inspect import ChildCount, ChildInfo, Node
-from supervisors._process import Process
-from supervisors._restart import RestartWindow, is_orderly_stop
-from supervisors._runtime import Runtime, run_as_child
+from supervisors._process import KILL_GRACE, Process
+from supervisors._restart import RestartWindow, is_orderly_stop, shuts_down_with
+from supervisors._runtime import End, Runtime, run_as_child
 from supervisors._spec import (
+    AutoShutdown,
     ChildSpec,
     Restart,
     Shutdown,
     ShutdownTime,
+    check_child,
 )
 from supervisors._supervisor import count
 
@@ -47,6 +48,7 @@ class DynamicSupervisor:
     max_children: int | None = attrs.field(default=None, kw_only=True)
     max_restarts: int = attrs.field(default=3, kw_only=True)
     max_seconds: float = attrs.field(default=5.0, kw_only=True)
+    auto_shutdown: AutoShutdown = attrs.field(default=AutoShutdown.NEVER, kw_only=True)
     _runtime: _DynamicRuntime | None = attrs.field(default=None, init=False, repr=False)
 
     async def start_child(self, spec: ChildSpec) -> str | None:
@@ -59,7 +61,9 @@ class DynamicSupervisor:
             TooManyChildren: there are ``max_children`` already.
             StartFailed: its init failed.
             ActorStopped: the supervisor is not running.
+            ValueError: the spec does not fit this supervisor.
         """
+        check_child(spec, self.auto_shutdown)
         return await self._request(lambda runtime: runtime.start_child(spec))
 
     async def terminate_child(self, id: str) -> None:  # noqa: A002 - OTP's word
@@ -77,6 +81,14 @@ class DynamicSupervisor:
     async def count_children(self) -> ChildCount:
         """Return how many children there are, of which kind."""
         return await self._request(lambda runtime: runtime.count_children())
+
+    async def get_childspec(self, id: str) -> ChildSpec:  # noqa: A002 - OTP's word
+        """Return the spec of a child.
+
+        Raises:
+            ChildNotFound: there is no such child.
+        """
+        return await self._request(lambda runtime: runtime.get_childspec(id))
 
     async def _request(self, carry_out: Callable[[_DynamicRuntime], Awaitable[R]]) -> R:
         runtime = self._runtime
@@ -135,6 +147,7 @@ class _DynamicRuntime(Runtime):
         window = RestartWindow(handle.max_restarts, handle.max_seconds)
         super().__init__(handle.name, process.tree, process.path, window)
         self._max_children = handle.max_children
+        self._auto_shutdown = handle.auto_shutdown
         self._children = dict[str, Child]()
         self._numbers = itertools.count(1)
 
@@ -143,48 +156,43 @@ class _DynamicRuntime(Runtime):
 
     async def _stop_children(self) -> None:
         children = [child for child in self._children.values() if child.process]
-        limits = [child.spec.shutdown for child in children]
+        await self._end_all(
+            [(c.process, c.spec.shutdown) for c in children if c.process]
+        )
+        unexpected = dict[str, list[Exit]]()
         for child in children:
-            assert child.process is not None
-            if child.spec.shutdown is Shutdown.BRUTAL_KILL:
-                child.process.kill()
-            else:
-                child.process.stop()
-        seconds = [limit for limit in limits if not isinstance(limit, Shutdown)]
-        deadline = trio.current_time() + max(seconds, default=0.0)
-        unexpected = Counter[tuple[str, Exit]]()
-        for child in children:
-            exit_ = await self._await_end(child, deadline)
-            child.spec.retire()
-            spec = child.spec
+            spec, exit_ = child.spec, child.process and child.process.exit
+            assert exit_ is not None
             if not is_orderly_stop(spec.restart, spec.shutdown, exit_):
-                unexpected[spec.id, exit_] += 1
-        for (id_, exit_), number in unexpected.items():
-            emit(self.tree.on_event, ShutdownError(self.path_of(id_), exit_, number))
-        self._children.clear()
+                # Errors of one kind are not equal, but look alike.
+                unexpected.setdefault(repr(exit_), []).append(exit_)
+        for alike in unexpected.values():
+            event = ShutdownError(self.path_of("*"), alike[0], len(alike))
+            emit(self.tree.on_event, event)
 
-    async def _await_end(self, child: Child, deadline: float) -> Exit:
-        process = child.process
-        assert process is not None
-        if child.spec.shutdown is Shutdown.INFINITY:
-            await process.wait()
-        else:
-            with trio.CancelScope(deadline=deadline):
+    async def _end_all(self, running: list[tuple[Process, ShutdownTime]]) -> None:
+        """End all at once: the time limits are common, too."""
+        for process, shutdown in running:
+            if shutdown is not Shutdown.BRUTAL_KILL:
+                process.stop()
+            else:
+                process.kill()
+        limited = [each for each in running if each[1] is not Shutdown.INFINITY]
+        seconds = [limit for _, limit in limited if not isinstance(limit, Shutdown)]
+        with trio.move_on_after(max(seconds, default=0.0)):
+            for process, _ in limited:
                 await process.wait()
-        exit_ = process.exit
-        if exit_ is None:
-            exit_ = await process.terminate(Shutdown.BRUTAL_KILL)
-        child.process = None
-        return exit_
+        for process, shutdown in limited:
+            process.enforce(shutdown)
+        deadline = trio.current_time() + KILL_GRACE
+        for process, _ in limited:
+            await process.end_by(deadline)
+        for process, shutdown in running:
+            if shutdown is Shutdown.INFINITY:
+                await process.wait()
 
-    async def _kill_children(self) -> None:
-        alive = [child for child in self._children.values() if child.process]
-        for child in alive:
-            assert child.process is not None
-            child.process.kill()
-        for child in alive:
-            assert child.process is not None
-            await child.process.terminate(Shutdown.BRUTAL_KILL)
+    def _retire_children(self) -> None:
+        for child in self._children.values():
             child.spec.retire()
         self._children.clear()
 
@@ -202,6 +210,14 @@ class _DynamicRuntime(Runtime):
 
     def _ended_for_good(self, child: Child) -> None:
         self._forget(child)
+        if shuts_down_with(
+            self._auto_shutdown,
+            significant=child.spec.significant,
+            others_alive=any(
+                other.spec.significant for other in self._children.values()
+            ),
+        ):
+            raise End
 
     # Requests, carried out in the loop.
 
@@ -229,9 +245,7 @@ class _DynamicRuntime(Runtime):
 
     async def terminate_child(self, id_: str) -> None:
         """See `DynamicSupervisor.terminate_child`."""
-        child = self._children.get(id_)
-        if child is None:
-            raise ChildNotFound(id_, f"supervisor {self.name!r} has no child {id_!r}")
+        child = self._get(id_)
         await child.stop(self.tree)
         self._forget(child)
 
@@ -241,7 +255,24 @@ class _DynamicRuntime(Runtime):
 
     async def count_children(self) -> ChildCount:
         """See `DynamicSupervisor.count_children`."""
-        return count(list(self._children.values()))
+        children = list(self._children.values())
+        # OTP asks the processes of a static supervisor, but not these.
+        active = sum(child.process is not None for child in children)
+        return attrs.evolve(count(children), active=active)
+
+    async def get_childspec(self, id_: str) -> ChildSpec:
+        """See `DynamicSupervisor.get_childspec`."""
+        return self._get(id_).spec
+
+    def _get(self, id_: str) -> Child:
+        child = self._children.get(id_)
+        if child is None:
+            raise ChildNotFound(id_, f"supervisor {self.name!r} has no child {id_!r}")
+        return child
+
+    def children(self) -> list[Child]:
+        """Return the children, in start order."""
+        return list(self._children.values())
 
     def nodes(self) -> tuple[Node, ...]:
         """Return the children as values."""

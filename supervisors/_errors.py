@@ -22,6 +22,11 @@ Two exceptions are signals from a child to its supervisor, not errors: `Ignore`
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from supervisors._exit import Exit
+
 
 class SupervisionError(Exception):
     """Base of every error that this library raises on purpose."""
@@ -56,11 +61,15 @@ class CallingSelf(CallError):
 
 
 class StartFailed(SupervisionError):
-    """A child's init failed; the reason is the ``__cause__``."""
+    """The init of ``child`` failed: it ended by ``exit`` before it had started.
 
-    def __init__(self, child: str, message: str) -> None:
+    If it raised, that is the ``__cause__``.
+    """
+
+    def __init__(self, child: str, message: str, exit_: Exit) -> None:
         super().__init__(message)
         self.child = child
+        self.exit = exit_
 
 
 class RestartIntensityReached(SupervisionError):

@@ -44,9 +44,10 @@ class ShutdownError:
     """A child that was told to stop ended otherwise than it should have."""
 
     path: str
+    """Of a dynamic supervisor's children, stopped all at once: its own and ``/*``."""
     exit: Exit
     count: int = 1
-    """How many, where a dynamic supervisor stopped many at once."""
+    """How many of those ended alike."""
 
 
 @attrs.frozen

@@ -64,11 +64,12 @@ def _single(error: BaseException | None) -> BaseException | None:
     """Unwrap groups of one; what was merely cancelled beside a crash drops out."""
     if not isinstance(error, BaseExceptionGroup):
         return error
-    leaves = _leaves(cast("BaseExceptionGroup[BaseException]", error))
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    leaves = _leaves(group)
     crashes = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
     if not crashes:
         return leaves[0]
-    return crashes[0] if len(crashes) == 1 else error
+    return crashes[0] if len(crashes) == 1 else group
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -58,6 +58,7 @@ class Process:
         "exit",
         "ignored",
         "is_started",
+        "on_abandon",
         "on_crash",
         "on_exit",
         "on_kill",
@@ -80,8 +81,10 @@ class Process:
         """What a polite stop does; the default is to cancel the task."""
         self.on_crash: Callable[[], None] | None = None
         """How to break off what the child does; the default is to cancel it."""
-        self.on_kill: Callable[[], None] | None = None
-        """How to kill what has children of its own; the default is to cancel it."""
+        self.on_kill: Callable[[bool], None] | None = None
+        """How to kill what has children of its own, and whether all of them with it."""
+        self.on_abandon: Callable[[], None] | None = None
+        """Who must learn that nobody waits for the child any more."""
         self._killed = False
         self._crash: BaseException | None = None
         self.tree = tree
@@ -113,7 +116,7 @@ class Process:
         except Ignore as ignore:
             self.ignored = not self.is_started
             error = None if self.ignored else ignore
-        except BaseException as raised:  # noqa: BLE001 - the exit value carries it on; our shielded scope has taken its own Cancelled
+        except BaseException as raised:  # noqa: ASYNC103, BLE001 - the exit value carries it on; our shielded scope has taken its own Cancelled
             error = raised
         self._task = None
         self.exit = self._how_it_ended(error)
@@ -143,13 +146,25 @@ class Process:
         else:
             self._scope.cancel()
 
-    def kill(self) -> None:
-        """Cancel the child, whatever it does."""
+    def kill(self, *, all_below: bool = False) -> None:
+        """Cancel the child, whatever it does (OTP's exit signal ``kill``).
+
+        Of a supervisor's children the workers are killed with it, while
+        supervisors stop theirs in order, unless *all_below* is to go.
+        """
         self._killed = True
         if self.on_kill is not None:
-            self.on_kill()
+            self.on_kill(all_below)
         else:
             self._scope.cancel()
+
+    def orphan(self) -> None:
+        """Go down with the supervisor, which is being killed."""
+        if self.on_kill is None:
+            self.kill()
+        else:
+            self._killed = True
+            self.stop()
 
     def crash(self, error: BaseException) -> None:
         """End the child as if what it is doing had raised *error*."""
@@ -169,20 +184,35 @@ class Process:
         if self.exit is None and shutdown is not Shutdown.BRUTAL_KILL:
             self.stop()
             await self._wait(None if isinstance(shutdown, Shutdown) else shutdown)
-        if self.exit is None:
+        self.enforce(shutdown)
+        return await self.end_by(trio.current_time() + KILL_GRACE)
+
+    def enforce(self, shutdown: ShutdownTime) -> None:
+        """Kill the child, for its time is over."""
+        if self.exit is None and not (shutdown == 0 and self._scope.cancel_called):
+            # Without any time the request itself is the end: if that was a
+            # cancellation, there is nothing to add to it.
             self.kill()
-            await self._wait(KILL_GRACE)
+
+    async def end_by(self, deadline: float) -> Exit:
+        """Wait for the end of a child that is being killed; after that abandon it."""
+        with trio.CancelScope(deadline=deadline):
+            await self.wait()
+        if self.exit is None and self.on_kill is not None:
+            self.kill(all_below=True)
+            # It needs one grace itself, to abandon what it cannot kill.
+            with trio.CancelScope(deadline=deadline + 2 * KILL_GRACE):
+                await self.wait()
         if self.exit is None:
             self._abandon()
         assert self.exit is not None
         return self.exit
 
     async def _wait(self, seconds: float | None) -> None:
-        if seconds is None:
-            await self._done.wait()
-        else:
-            with trio.move_on_after(seconds):
-                await self._done.wait()
+        with trio.CancelScope() as scope:
+            if seconds is not None:
+                scope.deadline = trio.current_time() + seconds
+            await self.wait()
 
     async def wait(self) -> None:
         """Wait until the task has ended."""
@@ -191,7 +221,10 @@ class Process:
     def _abandon(self) -> None:
         """Go on without the child: a Python task cannot be killed against its will."""
         self.exit = Killed()
+        self.stopping = True
         self.on_exit = _nothing
+        if self.on_abandon is not None:
+            self.on_abandon()
         emit(self.tree.on_event, ChildUnkillable(self.path, self.stack()))
 
     def stack(self) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ ref, not to the incarnation, so what waits in it survives a crash.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, final, overload
@@ -75,12 +74,23 @@ class ActorRef(Generic[A]):
     limits are cancel scopes around the call.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_refused",
+        "_retired",
+        "_send",
+        "inbox",
+        "max_inbox",
+        "name",
+        "unread",
+    )
+
     def __init__(self, name: str, *, max_inbox: int = DEFAULT_MAX_INBOX) -> None:
         self.name = name
         self.max_inbox = max_inbox
         self._send: trio.MemorySendChannel[Envelope]
         self._send, self.inbox = trio.open_memory_channel[Envelope](max_inbox)
-        self.unread = deque[Envelope]()
+        self.unread: Envelope | None = None
         """Taken from the inbox, but not handled: first in line."""
         self._retired = False
         self._refused = 0
@@ -159,7 +169,8 @@ class ActorRef(Generic[A]):
     @property
     def depth(self) -> int:
         """How many messages wait."""
-        return self._send.statistics().current_buffer_used + len(self.unread)
+        waiting = self._send.statistics().current_buffer_used
+        return waiting if self.unread is None else waiting + 1
 
     def statistics(self) -> InboxStatistics:
         """Return how the inbox fares."""
@@ -172,8 +183,8 @@ class ActorRef(Generic[A]):
     def retire(self) -> None:
         """Refuse what waits and what comes, until `revive`."""
         self._retired = True
-        waiting = [*self.unread]
-        self.unread.clear()
+        waiting = [] if self.unread is None else [self.unread]
+        self.unread = None
         while True:
             try:
                 waiting.append(self.inbox.receive_nowait())

@@ -20,14 +20,15 @@ class Reply(Generic[R]):
     fails, whether or not the caller still waits; only the first one counts.
     """
 
-    __slots__ = ("_abandoned", "_forward", "_on_settled", "_result", "_task")
+    __slots__ = ("_abandoned", "_forward", "_on_done", "_result", "_source", "_task")
 
     def __init__(self) -> None:
         self._result: outcome.Maybe[R] | None = None
         self._task: trio.lowlevel.Task | None = None
         self._abandoned = False
         self._forward: Reply[R] | None = None
-        self._on_settled: Callable[[Reply[R]], object] | None = None
+        self._source: Reply[R] | None = None
+        self._on_done: Callable[[Reply[R]], object] | None = None
 
     @property
     def abandoned(self) -> bool:
@@ -54,9 +55,7 @@ class Reply(Generic[R]):
         if self._result is not None:
             return
         self._result = result
-        if self._on_settled is not None:
-            self._on_settled(self)
-            self._on_settled = None
+        self._be_done()
         if self._forward is not None:
             self._forward.settle(result)
         task, self._task = self._task, None
@@ -64,14 +63,26 @@ class Reply(Generic[R]):
             trio.lowlevel.reschedule(task)
 
     def forward_to(
-        self, other: Reply[R], on_settled: Callable[[Reply[R]], object]
+        self, other: Reply[R], on_done: Callable[[Reply[R]], object]
     ) -> None:
-        """Answer *other* when this one is answered; for the loop of an actor."""
+        """Answer *other* when this one is answered; for the loop of an actor.
+
+        *on_done* is called when that has happened, or the caller has given up.
+        """
+        if self._forward is not None:
+            msg = "this reply has been promised to another call already"
+            raise RuntimeError(msg)
+        self._forward = other
         if self._result is not None:
             other.settle(self._result)
         else:
-            self._forward = other
-            self._on_settled = on_settled
+            other._source = self
+            self._on_done = on_done
+
+    def _be_done(self) -> None:
+        on_done, self._on_done = self._on_done, None
+        if on_done is not None:
+            on_done(self)
 
     async def wait(self) -> R:
         """Wait for the answer. A task that is cancelled here has given up on it.
@@ -94,6 +105,8 @@ class Reply(Generic[R]):
     def _abort(self, _raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
         self._task = None
         self._abandoned = True
+        if self._source is not None:
+            self._source._be_done()  # noqa: SLF001 - of our own class
         return trio.lowlevel.Abort.SUCCEEDED
 
     def __await__(self) -> Generator[Any, Any, R]:

@@ -52,13 +52,14 @@ def is_reported(restart: Restart, exit_: Exit) -> bool:
 
 def is_orderly_stop(restart: Restart, shutdown: float | Shutdown, exit_: Exit) -> bool:
     """Say whether a child that was told to stop ended as it should have."""
+    brutal = shutdown is Shutdown.BRUTAL_KILL
     match exit_:
-        case ShutDown(None):
+        case ShutDown(None) if not brutal:
             return True
         case Normal() | ShutDown():
             return restart is not Restart.PERMANENT
         case Killed():
-            return shutdown is Shutdown.BRUTAL_KILL
+            return brutal
         case _:
             return False
 

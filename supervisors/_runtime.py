@@ -31,7 +31,7 @@ from supervisors._errors import (
 from supervisors._events import ChildTerminated, GaveUp, StartError, emit
 from supervisors._exit import cause_of
 from supervisors._inspect import Node
-from supervisors._process import Process, Tree
+from supervisors._process import KILL_GRACE, Process, Tree
 from supervisors._reply import Reply
 from supervisors._restart import RestartWindow, Verdict, is_reported, verdict
 
@@ -109,16 +109,19 @@ class Runtime(abc.ABC):
         except End as end:
             raise CleanExit from end.__cause__
         finally:
-            await self._finish()
+            await self._finish()  # noqa: ASYNC102 - it shields itself, with a limit
 
     def stop(self) -> None:
         """End, whatever is being waited for."""
         self._scope.cancel()
 
-    def kill(self) -> None:
-        """End, and give the children no time."""
+    def kill(self, all_below: bool = False) -> None:
+        """End, and give the children no time; see `Process.kill`."""
         self._scope.cancel()
         self._stop_scope.cancel()
+        if all_below:
+            for process in self._processes():
+                process.kill(all_below=True)
 
     async def request(self, carry_out: Callable[[], Awaitable[R]]) -> R:
         """Have *carry_out* run in the loop, in its turn, and return what it returns."""
@@ -157,12 +160,18 @@ class Runtime(abc.ABC):
 
     async def _finish(self) -> None:
         """Stop every child, whatever else happens, and refuse what still waits."""
-        self._stop_scope.deadline = trio.current_time() + self._shutdown_limit
-        with self._stop_scope:
-            await self._stop_children()
-        if self._stop_scope.cancelled_caught:
+        killed = self._stop_scope.cancel_called
+        if not killed:
+            self._stop_scope.deadline = trio.current_time() + self._shutdown_limit
+            with self._stop_scope:
+                await self._stop_children()
+            if self._stop_scope.cancelled_caught:
+                killed = True
+                self.kill(all_below=True)
+        if killed:
             with trio.CancelScope(shield=True):
                 await self._kill_children()
+        self._retire_children()
         self._ended = True
         while True:
             try:
@@ -175,12 +184,33 @@ class Runtime(abc.ABC):
     def _stopped(self) -> ActorStopped:
         return ActorStopped(self.name, f"supervisor {self.name!r} is not running")
 
+    async def _kill_children(self) -> None:
+        """End every child as the killed end of a supervisor ends them."""
+        processes = self._processes()
+        for process in processes:
+            process.orphan()
+        deadline = trio.current_time() + KILL_GRACE
+        for process in reversed(processes):
+            if process.on_kill is None:
+                await process.end_by(deadline)
+            else:
+                # In its own order, and in its own time.
+                await process.wait()
+
+    def _processes(self) -> list[Process]:
+        """Return what has not ended, in start order."""
+        processes = [child.process for child in self.children()]
+        return [process for process in processes if process and process.exit is None]
+
     # The end of a child.
 
     async def _on_end(self, child: Child, process: Process) -> None:
         exit_ = child.ended(process)
         if is_reported(child.spec.restart, exit_):
             emit(self.tree.on_event, ChildTerminated(child.path, exit_))
+        if self.tree.interrupt is not None:
+            # The whole tree is about to stop: nothing is started any more.
+            return
         match verdict(child.spec.restart, exit_):
             case Verdict.RESTART:
                 await self._restart_counted(child)
@@ -195,7 +225,7 @@ class Runtime(abc.ABC):
         if self._window.admit(trio.current_time()):
             await self._restart(child)
             return
-        emit(self.tree.on_event, GaveUp(self._path, child.spec.id))
+        emit(self.tree.on_event, GaveUp(self._path, child.id))
         child.restarting = False
         raise End from self._gave_up(child)
 
@@ -236,7 +266,7 @@ class Runtime(abc.ABC):
     async def _stop_children(self) -> None: ...
 
     @abc.abstractmethod
-    async def _kill_children(self) -> None: ...
+    def _retire_children(self) -> None: ...
 
     @abc.abstractmethod
     async def _restart(self, child: Child) -> None: ...
@@ -246,6 +276,10 @@ class Runtime(abc.ABC):
 
     @abc.abstractmethod
     def _ended_for_good(self, child: Child) -> None: ...
+
+    @abc.abstractmethod
+    def children(self) -> list[Child]:
+        """Return the children, in start order."""
 
     @abc.abstractmethod
     def nodes(self) -> tuple[Node, ...]:

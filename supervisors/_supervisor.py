@@ -232,19 +232,12 @@ class StaticRuntime(Runtime):
     async def _stop_children(self) -> None:
         for child in reversed(list(self._children.values())):
             await child.stop(self.tree)
+
+    def _retire_children(self) -> None:
+        for child in self._children.values():
             if child.spec not in self._spec.children:
                 # Added at run time: no restart of this supervisor brings it back.
                 child.spec.retire()
-
-    async def _kill_children(self) -> None:
-        alive = [child for child in self._children.values() if child.process]
-        for child in alive:
-            assert child.process is not None
-            child.process.kill()
-        for child in reversed(alive):
-            assert child.process is not None
-            child.last_exit = await child.process.terminate(Shutdown.BRUTAL_KILL)
-            child.process = None
 
     async def _restart(self, child: Child) -> None:
         children = list(self._children.values())
@@ -341,6 +334,10 @@ class StaticRuntime(Runtime):
             raise ChildRestarting(id_, f"child {id_!r} is being restarted")
         return child
 
+    def children(self) -> list[Child]:
+        """Return the children, in start order."""
+        return list(self._children.values())
+
     def nodes(self) -> tuple[Node, ...]:
         """Return the children as values."""
         return tuple(child.node() for child in self._children.values())
@@ -354,7 +351,7 @@ class StaticRuntime(Runtime):
 
 def count(children: list[Child]) -> ChildCount:
     """Return how many *children* there are, of which kind."""
-    supervisors = sum(child.spec.subtree is not None for child in children)
+    supervisors = sum(child.spec.kind != "worker" for child in children)
     return ChildCount(
         specs=len(children),
         active=sum(child.is_alive for child in children),

@@ -209,6 +209,11 @@ def test_old_hours_and_days_go_into_the_totals_and_none_is_lost(monkeypatch):
     for by, kept in (("hour", 3), ("day", 2)):
         got = sums.summary(now, "all", by)
         assert got.rows[0].key == "earlier"
+        assert got.rows[-1].key.startswith("2025-11-24")
+        assert [row.sum.cost for row in got.rows[1:]] == {
+            "hour": [1, 1, 1],
+            "day": [24, 12],
+        }[by]
         assert len(got.rows) == kept + 1
         assert sum(row.sum.cost for row in got.rows) == got.total.cost == 96
     assert len(sums.state()["hours"]) == 3
