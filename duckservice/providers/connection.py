@@ -21,11 +21,12 @@ class ClosedHere(httpx.NetworkError):
 class Connection:
     """Bytes out, bytes in, and an end that needs no waiting."""
 
-    __slots__ = ("_poll", "_socket", "_stream")
+    __slots__ = ("_closed", "_poll", "_socket", "_stream")
 
     def __init__(self, wire: _Socket, stream: trio.abc.Stream) -> None:
         self._socket = wire
         self._stream = stream
+        self._closed = False
         self._poll = select.poll()
         self._poll.register(wire.fileno(), select.POLLIN)
 
@@ -65,10 +66,10 @@ class Connection:
             else:
                 await self._stream.send_all(head)
                 await self._stream.send_all(body)
-        except trio.BrokenResourceError as error:
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            if self._closed:
+                raise ClosedHere("the connection was closed here") from error
             raise httpx.WriteError("the connection broke off") from error
-        except trio.ClosedResourceError as error:
-            raise ClosedHere("the connection was closed here") from error
 
     async def receive(self) -> bytes:
         """Return what has come, or nothing at the end.
@@ -77,10 +78,10 @@ class Connection:
         """
         try:
             return bytes(await self._stream.receive_some(_READ_BYTES))
-        except trio.BrokenResourceError as error:
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            if self._closed:
+                raise ClosedHere("the connection was closed here") from error
             raise httpx.ReadError("the connection broke off") from error
-        except trio.ClosedResourceError as error:
-            raise ClosedHere("the connection was closed here") from error
 
     async def is_drained(self) -> bool:
         """Say whether all that came has been received.
@@ -102,6 +103,7 @@ class Connection:
 
     def close(self) -> None:
         """Close it without a farewell. Whoever waits for it gets an error."""
+        self._closed = True
         self._socket.close()
 
 

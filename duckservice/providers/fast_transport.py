@@ -59,8 +59,7 @@ class FastTransport(httpx.AsyncBaseTransport):
             connections_max=idle_connections_max, expiry=keepalive_expiry
         )
         self._open: set[Connection] = set()
-        self._closings = 0
-        """How often it was closed; it may be used again, as its owner is restarted."""
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<FastTransport: {len(self._open)} open, {len(self._idle)} idle>"
@@ -83,8 +82,8 @@ class FastTransport(httpx.AsyncBaseTransport):
         return await _Exchange(self, origin, connection).run(head, body)
 
     async def aclose(self) -> None:
-        """Close all connections; those in use, and those being made, break off."""
-        self._closings += 1
+        """Close all connections; those in use break off, and none is made anew."""
+        self._closed = True
         self._idle.take_all()
         for connection in list(self._open):
             self.close(connection)
@@ -106,11 +105,10 @@ class FastTransport(httpx.AsyncBaseTransport):
             raise httpx.ConnectError("https needs an SSL context")
         context = self._ssl_context if scheme == "https" else None
         limit = request.extensions.get("timeout", {}).get("connect", math.inf)
-        closings = self._closings
         with trio.move_on_after(limit):
             connection = await Connection.open(host, port or _PORTS[scheme], context)
             self._open.add(connection)
-            if closings != self._closings:
+            if self._closed:
                 self.close(connection)
                 raise ClosedHere("the transport is closed")
             return connection

@@ -418,19 +418,6 @@ async def test_a_connection_that_stands_only_after_closing_is_closed():
 
 
 @both_transports
-async def test_what_comes_after_closing_is_sent_as_ever(kind):
-    # The tree closes the connections of a provider that it restarts.
-    async with (
-        open_upstream([OK]) as upstream,
-        open_client(upstream.base_url, kind) as client,
-    ):
-        await post(client)
-        await client.aclose()
-        await post(client)
-        assert upstream.connections == 2
-
-
-@both_transports
 async def test_a_trusted_certificate_works_and_its_connection_is_kept(kind):
     server, client_context = tls()
     fds = open_fds()
