@@ -126,6 +126,42 @@ class ActorRef(Generic[A]):
             InboxFull: ``max_inbox`` messages wait already.
             CallingSelf: the actor is waiting, through this call, for itself.
         """
+        reply: Reply[Any] = self._send_request(method, args, kwargs)
+        return await reply.wait()
+
+    @overload
+    def send_request(
+        self,
+        method: Callable[Concatenate[A, P], Awaitable[R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Reply[R]: ...
+    @overload
+    def send_request(
+        self,
+        method: Callable[Concatenate[A, P], R],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Reply[R]: ...
+    def send_request(
+        self, method: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Make a call, and wait for its `Reply` later, or for several at once.
+
+        OTP's ``gen_server:send_request``. Whoever does not want the reply any
+        more should `abandon` it. Raises as `call` does; what becomes of the
+        message is raised by the reply.
+        """
+        return self._send_request(method, args, kwargs)
+
+    def _send_request(
+        self,
+        method: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Reply[Any]:
         context = handling.get()
         chain: tuple[ActorRef[Any], ...] = ()
         if context is not None and context[0] is trio.lowlevel.current_task():
@@ -135,7 +171,7 @@ class ActorRef(Generic[A]):
                 raise CallingSelf(self.name, f"a call would wait for itself: {path}")
         reply: Reply[Any] = Reply()
         self._post(Envelope(method, args, kwargs, reply, chain))
-        return await reply.wait()
+        return reply
 
     def cast(
         self,

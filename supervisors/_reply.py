@@ -98,15 +98,31 @@ class Reply(Generic[R]):
             await trio.lowlevel.wait_task_rescheduled(self._abort)
         else:
             await trio.lowlevel.checkpoint()
-        result = self._result
-        assert result is not None
-        return result.unwrap()
+        return self.unwrap()
+
+    def unwrap(self) -> R:
+        """Return the answer that has been given, or raise it, without waiting; once.
+
+        Raises:
+            trio.WouldBlock: it has not been given yet.
+        """
+        if self._result is None:
+            raise trio.WouldBlock
+        return self._result.unwrap()
+
+    def abandon(self) -> None:
+        """Give up on the answer; a message that was not handled yet is skipped.
+
+        An answer that has been given stays given: see `settled`.
+        """
+        if self._result is None:
+            self._abandoned = True
+            if self._source is not None:
+                self._source._be_done()  # noqa: SLF001 - of our own class
 
     def _abort(self, _raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
         self._task = None
-        self._abandoned = True
-        if self._source is not None:
-            self._source._be_done()  # noqa: SLF001 - of our own class
+        self.abandon()
         return trio.lowlevel.Abort.SUCCEEDED
 
     def __await__(self) -> Generator[Any, Any, R]:

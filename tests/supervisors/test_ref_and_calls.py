@@ -380,3 +380,45 @@ async def test_a_task_that_a_handler_starts_may_call_the_actor(
         async with trio.open_nursery() as tasks:
             assert await a.call(Caller.call_from_a_task, a, tasks) == "not waiting"
         assert await a.call(lambda this: this.heard) == ["from a task"]
+
+
+async def test_requests_to_several_actors_are_answered_at_once(autojump_clock):
+    refs = [ActorRef[Summing](f"sum-{n}") for n in range(3)]
+    spec = SupervisorSpec(children=[actor(ref, Summing) for ref in refs])
+    async with open_supervisor(spec):
+        replies = [ref.send_request(Summing.add, n) for n, ref in enumerate(refs)]
+        with pytest.raises(trio.WouldBlock):
+            replies[0].unwrap()
+        assert await replies[0] == 0
+        assert [reply.unwrap() for reply in replies[1:]] == [1, 2]
+
+
+async def test_a_request_that_is_abandoned_before_its_turn_is_not_carried_out(
+    autojump_clock,
+):
+    ref = ActorRef[Summing]("sum")
+    async with open_supervisor(SupervisorSpec(children=[actor(ref, Summing)])):
+        reply = ref.send_request(Summing.add, 5)
+        reply.abandon()
+        assert await ref.call(Summing.add, 1) == 1
+        assert not reply.settled
+
+
+async def test_a_request_fails_with_its_actor(autojump_clock):
+    ref = ActorRef[Summing]("sum")
+    async with open_supervisor(SupervisorSpec(children=[actor(ref, Summing)])):
+        reply = ref.send_request(Summing.fail)
+        with pytest.raises(ActorDied):
+            await reply
+
+
+class Summing:
+    def __init__(self) -> None:
+        self.total = 0
+
+    def add(self, number: int) -> int:
+        self.total += number
+        return self.total
+
+    def fail(self) -> None:
+        raise ValueError
