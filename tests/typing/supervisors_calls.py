@@ -84,8 +84,10 @@ async def answers(ref: ActorRef[Breaker], permit: Permit) -> None:
     assert_type(await ref.call(Breaker.probe), list[str])
     assert_type(await ref.call(Breaker.probe, tries=2), list[str])
     assert_type(await ref.call(Breaker.take), bytes)
-    assert_type(ref.send_request(Breaker.admit), Reply[Permit | None])
-    assert_type(ref.send_request(Breaker.take), Reply[bytes])
+    admitted = ref.send_request(Breaker.admit)
+    assert_type(admitted, Reply[Permit | None])
+    taken = ref.send_request(Breaker.take)
+    assert_type(taken.unwrap(), bytes)
     assert_type(ref.cast(Breaker.settle, permit, ok=False), None)
     assert_type(ref.depth, int)
 
