@@ -85,7 +85,7 @@ async def answers(ref: ActorRef[Breaker], permit: Permit) -> None:
     assert_type(await ref.call(Breaker.probe, tries=2), list[str])
     assert_type(await ref.call(Breaker.take), bytes)
     admitted = ref.send_request(Breaker.admit)
-    assert_type(admitted, Reply[Permit | None])
+    assert_type(admitted.unwrap(), Permit | None)
     taken = ref.send_request(Breaker.take)
     assert_type(taken.unwrap(), bytes)
     assert_type(ref.cast(Breaker.settle, permit, ok=False), None)
