@@ -3,9 +3,12 @@
     python -m tests.benchmarks.bench_gateway [--requests N] [--daemon-core C] [--other-core C]
 
 The daemon runs alone on one core, with everything on: breaker, limiter, queue,
-costs, a JSON log line an attempt. The stub upstream and the clients share the
-other one. Direct and through the daemon are measured in the same run, in turns,
-and medians are printed. CPU is the daemon's own, from /proc.
+costs, a JSON log line an attempt. The stub upstream and the clients, a process
+each, share the other one. Direct and through the daemon are measured in the same
+run, in turns, and medians are printed. CPU is the daemon's own, from /proc.
+
+A stream's chunks come one by one, a pause apart, as models write them: each is
+received, decoded, encoded and sent on alone.
 """
 
 from __future__ import annotations
@@ -18,7 +21,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -56,6 +58,7 @@ COMPLETION = json.dumps(
     }
 ).encode()
 CHUNKS = 100
+PAUSE = 0.005
 
 
 def delta(**delta_: str) -> bytes:
@@ -78,8 +81,8 @@ LAST = (
 )
 
 
-async def upstream(port_known: threading.Event, box: list[int]) -> None:
-    """A provider that answers at once; a stream comes as one segment a chunk."""
+async def upstream() -> None:
+    """A provider that answers at once, and streams a chunk after each `PAUSE`."""
     answer = (
         b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
         % (len(COMPLETION), COMPLETION)
@@ -118,7 +121,7 @@ async def upstream(port_known: threading.Event, box: list[int]) -> None:
                     continue
                 await stream.send_all(head + first)
                 for _ in range(CHUNKS):
-                    await trio.lowlevel.checkpoint()
+                    await trio.sleep(PAUSE)
                     await stream.send_all(more)
                 await stream.send_all(piece(LAST) + b"0\r\n\r\n")
         except trio.BrokenResourceError:
@@ -126,8 +129,7 @@ async def upstream(port_known: threading.Event, box: list[int]) -> None:
 
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        box.append(listeners[0].socket.getsockname()[1])
-        port_known.set()
+        print(listeners[0].socket.getsockname()[1], flush=True)
         nursery.start_soon(trio.serve_listeners, serve, listeners)
 
 
@@ -294,7 +296,7 @@ async def measure(direct: Target, duck: Target, pid: int, requests: int) -> None
             f"{through:9.0f} us{through - plain:9.0f} us{rate:9.0f}"
         )
     for concurrency in (1, 16):
-        streams = max(30, requests // 50)
+        streams = max(30, requests // 100, 6 * concurrency)
         results = [
             (
                 await load(
@@ -322,23 +324,31 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=6000)
     parser.add_argument("--daemon-core", type=int, default=0)
     parser.add_argument("--other-core", type=int, default=1)
+    parser.add_argument("--upstream", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    port_known, box = threading.Event(), list[int]()
+    if options.upstream:
+        trio.run(upstream)
+        return
     os.sched_setaffinity(0, {options.other_core})
-    threading.Thread(
-        target=trio.run, args=(upstream, port_known, box), daemon=True
-    ).start()
-    port_known.wait()
+    provider = subprocess.Popen(
+        [sys.executable, "-m", "tests.benchmarks.bench_gateway", "--upstream"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert provider.stdout is not None
+    port = int(provider.stdout.readline())
     with tempfile.TemporaryDirectory() as folder:
-        process, sock = start_daemon(box[0], Path(folder), options.daemon_core)
+        process, sock = start_daemon(port, Path(folder), options.daemon_core)
         try:
             path = "/v1/chat/completions"
-            direct = Target("direct", socket.AF_INET, ("127.0.0.1", box[0]), path)
+            direct = Target("direct", socket.AF_INET, ("127.0.0.1", port), path)
             duck = Target("duckd", socket.AF_UNIX, str(sock), path)
             trio.run(measure, direct, duck, process.pid, options.requests)
         finally:
-            process.terminate()
-            process.wait()
+            for started in (process, provider):
+                started.terminate()
+                started.wait()
 
 
 if __name__ == "__main__":
