@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import structlog
-
 from duckservice.errors import InternalError, Unavailable
+from duckservice.events import EventSink, MessageDropped
 from supervisors import ActorDied, ActorStopped, CallError, InboxFull
 
 T = TypeVar("T")
@@ -15,13 +14,12 @@ T = TypeVar("T")
 #: How often an actor may die of other things while a question waits for it.
 TRIES = 5
 
-log = structlog.get_logger("duckservice")
 
-
-async def ask(call: Callable[[], Awaitable[T]]) -> T:
+async def ask(call: Callable[[], Awaitable[T]], *, provider: str | None = None) -> T:
     """Make a call; make it again if the actor was restarted meanwhile.
 
     Only for calls whose effect dies with the actor, or is undone by a `forget`.
+    *provider* is the one whose actor it is; the errors name it.
 
     Raises:
         Unavailable: the actor does not run, or cannot take more.
@@ -35,15 +33,15 @@ async def ask(call: Callable[[], Awaitable[T]]) -> T:
         except ActorDied as error:
             if tries == TRIES:
                 msg = f"{error.actor} died {TRIES} times while it was asked"
-                raise InternalError(msg) from error
+                raise InternalError(msg, provider=provider) from error
         except (ActorStopped, InboxFull) as error:
             msg = f"{error.actor} cannot take the request now"
-            raise Unavailable(msg) from error
+            raise Unavailable(msg, provider=provider) from error
 
 
-def tell(cast: Callable[[], None]) -> None:
+def tell(emit: EventSink, cast: Callable[[], None]) -> None:
     """Make a cast; that it cannot be taken must not turn a success into a failure."""
     try:
         cast()
     except CallError as error:
-        log.warning("message.dropped", actor=error.actor, reason=type(error).__name__)
+        emit(MessageDropped(actor=error.actor, reason=type(error).__name__))

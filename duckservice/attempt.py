@@ -11,7 +11,7 @@ Closing only leaves messages, so it cannot be cancelled half-way.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import trio
@@ -33,7 +33,7 @@ from duckservice.completion import (
     Usage,
     UsageReport,
 )
-from duckservice.core.circuit_breaker import Outcome, Permit, outcome_of, retry_at
+from duckservice.core.circuit_breaker import Open, Outcome, Permit, outcome_of
 from duckservice.core.limiter import Grant
 from duckservice.core.pricing import usd
 from duckservice.core.request_queue import Turn
@@ -41,19 +41,17 @@ from duckservice.errors import (
     BadProviderResponse,
     CircuitOpen,
     DuckError,
+    InternalError,
     ProviderTimeout,
     RateLimited,
     Unavailable,
 )
 from duckservice.events import AttemptEnded, EventSink
-from duckservice.providers.estimate import prompt_tokens, text_tokens
+from duckservice.spending import likely_usage, prompt_size, worst_cost
 from duckservice.tree import Guarded, Parts
 
 #: Seconds without requests after a 429 that names no time itself.
 PAUSE_AFTER_429 = 1.0
-
-#: Tokens that a reply is reckoned with where the request sets no limit.
-USUAL_REPLY = 1024
 
 _tickets = itertools.count(1)
 
@@ -64,6 +62,19 @@ class Call:
 
     options: CallOptions
     report: CallReport
+    unpriced: bool = False
+    """Whether an attempt had a cost that is not known, so that there is no sum."""
+    committed: int = 0
+    """Picodollars that the attempts so far may have cost at most; kept only where
+    the caller has set a limit."""
+
+    def charge(self, cost: int | None, *, at_most: int, estimated: bool) -> None:
+        """Add what an attempt has cost: *cost*, None if that is not known."""
+        report = self.report
+        self.unpriced |= cost is None
+        report.cost = None if self.unpriced else (report.cost or 0) + (cost or 0)
+        report.cost_estimated |= estimated
+        self.committed += at_most
 
 
 @attrs.define(eq=False)
@@ -92,7 +103,7 @@ class Meter:
         output = max(self.reported.output_tokens, -(-self._chars // 4))
         return attrs.evolve(
             self.reported,
-            input_tokens=self.reported.input_tokens or _prompt_tokens(request),
+            input_tokens=self.reported.input_tokens or prompt_size(request),
             output_tokens=output,
             estimated=True,
         )
@@ -112,6 +123,7 @@ class Attempt:
     permit: Permit
     grant: Grant
     started: float
+    queued: float
     first_byte: float | None = None
     meter: Meter = attrs.field(factory=Meter)
     closed: bool = False
@@ -128,18 +140,30 @@ class Attempt:
     def failed(self, error: DuckError) -> None:
         """End it with the provider's failure, or its refusal."""
         if isinstance(error, RateLimited):
-            pause = error.retry_after or PAUSE_AFTER_429
-            tell(lambda: self.guarded.limiter.cast(RateLimiter.block, pause))
+            asked = error.retry_after
+            pause = PAUSE_AFTER_429 if asked is None else asked
+            self._tell(lambda: self.guarded.limiter.cast(RateLimiter.block, pause))
         self._close(error.code, outcome_of(error), self._usage_so_far(error), error)
 
     def abandoned(self) -> None:
         """End it because nobody waits for the reply any more."""
         self._close("cancelled", Outcome.NEITHER, self._usage_so_far(None), None)
 
+    def broken_off(self, error: BaseException | None) -> None:
+        """End it by what has come out of the provider's adapter."""
+        if isinstance(error, DuckError):
+            self.failed(error)
+        elif isinstance(error, Exception):
+            # Its text may hold anything; the log has it where it ends up.
+            self.failed(InternalError(f"a bug: {type(error).__name__}"))
+        else:
+            self.abandoned()
+
     def _usage_so_far(self, error: DuckError | None) -> Usage:
         """Return what the provider will probably bill for a reply that broke off."""
-        unclear = error is None or isinstance(
-            error, BadProviderResponse | ProviderTimeout | Unavailable
+        begun = self.first_byte is not None
+        unclear = begun or isinstance(
+            error, BadProviderResponse | ProviderTimeout | Unavailable | None
         )
         return self.meter.estimate(self.request) if unclear else self.meter.reported
 
@@ -151,21 +175,21 @@ class Attempt:
         now = trio.current_time()
         guarded, its = self.guarded, self.guarded.board
         its.turns.discard(self.turn.id)
-        tell(lambda: self.parts.queue.cast(RequestQueue.leave, self.turn))
+        self._tell(lambda: self.parts.queue.cast(RequestQueue.leave, self.turn))
         latency = self.first_byte or now - self.started
-        tell(
+        self._tell(
             lambda: guarded.breaker.cast(
                 CircuitBreaker.settle, self.permit, health, latency
             )
         )
-        tell(
+        self._tell(
             lambda: guarded.limiter.cast(
                 RateLimiter.settle, self.grant, usage.total_tokens
             )
         )
         cost = 0 if not usage.total_tokens else self._cost(usage)
         ok = outcome == "ok"
-        tell(
+        self._tell(
             lambda: self.parts.costs.cast(
                 CostTracker.track,
                 guarded.config.name,
@@ -177,10 +201,9 @@ class Attempt:
         )
         its.requests += 1
         its.failures += 0 if ok or outcome == "cancelled" else 1
+        at_most = self._at_most(usage, cost)
+        self.call.charge(cost, at_most=at_most, estimated=usage.estimated)
         report = self.call.report
-        if cost is not None:
-            report.cost = (report.cost or 0) + cost
-        report.cost_estimated |= usage.estimated
         self.emit(
             AttemptEnded(
                 job=report.job,
@@ -191,7 +214,7 @@ class Attempt:
                 outcome=outcome,
                 duration=now - self.started,
                 first_byte=self.first_byte,
-                queued=report.queued,
+                queued=self.queued,
                 input_tokens=usage.input_tokens,
                 output_tokens=usage.output_tokens,
                 cost_usd=None if cost is None else usd(cost),
@@ -202,6 +225,16 @@ class Attempt:
 
     def _cost(self, usage: Usage) -> int | None:
         return self.guarded.provider.estimate_cost(usage, self.request.model)
+
+    def _at_most(self, usage: Usage, cost: int | None) -> int:
+        if self.call.options.max_cost is None:
+            return 0
+        if usage.estimated:
+            cost = worst_cost(self.guarded.provider, self.request)
+        return cost or 0
+
+    def _tell(self, cast: Callable[[], None]) -> None:
+        tell(self.emit, cast)
 
 
 async def open_attempt(
@@ -220,26 +253,15 @@ async def open_attempt(
         Unavailable, InternalError: an actor does not answer.
     """
     since = trio.current_time()
-    turn = await _turn(parts, call, guarded)
-    guarded.board.turns.add(turn.id)
-    permit: Permit | None = None
-    try:
-        permit = await _permit(guarded)
-        grant = await _grant(call, guarded, request)
-    except BaseException:
-        guarded.board.turns.discard(turn.id)
-        tell(lambda: parts.queue.cast(RequestQueue.leave, turn))
-        if permit is not None:
-            unused = permit
-            tell(
-                lambda: guarded.breaker.cast(
-                    CircuitBreaker.settle, unused, Outcome.NEITHER, 0.0
-                )
-            )
-        raise
-    now = trio.current_time()
     report = call.report
-    report.queued += now - since
+    try:
+        turn = await _turn(parts, emit, call, guarded)
+        permit, grant = await _permit_and_grant(
+            parts, emit, call, guarded, request, turn
+        )
+    finally:
+        now = trio.current_time()
+        report.queued += now - since
     report.attempts += 1
     report.provider = guarded.config.name
     report.model = request.model
@@ -254,26 +276,63 @@ async def open_attempt(
         permit=permit,
         grant=grant,
         started=now,
+        queued=now - since,
     )
 
 
-async def _turn(parts: Parts, call: Call, guarded: Guarded) -> Turn:
+async def _permit_and_grant(
+    parts: Parts,
+    emit: EventSink,
+    call: Call,
+    guarded: Guarded,
+    request: ChatRequest | EmbeddingRequest,
+    turn: Turn,
+) -> tuple[Permit, Grant]:
+    """Get the rest of the permissions, or give *turn* back too."""
+    its, breaker, limiter = guarded.board, guarded.breaker, guarded.limiter
+    its.turns.add(turn.id)
+    permit: Permit | None = None
+    grant: Grant | None = None
+    try:
+        permit = await _permit(guarded)
+        grant = await _grant(emit, call, guarded, request)
+        if permit.era != its.breaker.era:
+            # The breaker has opened while we waited for the limiter. What was
+            # permitted before must not be sent to a provider that has a rest.
+            permit = None
+            permit = await _permit(guarded)
+    except BaseException:
+        its.turns.discard(turn.id)
+        tell(emit, lambda: parts.queue.cast(RequestQueue.leave, turn))
+        if permit is not None:
+            unused = permit, Outcome.NEITHER, 0.0
+            tell(emit, lambda: breaker.cast(CircuitBreaker.settle, *unused))
+        if grant is not None:
+            unsent = grant
+            tell(emit, lambda: limiter.cast(RateLimiter.give_back, unsent))
+        raise
+    return permit, grant
+
+
+async def _turn(parts: Parts, emit: EventSink, call: Call, guarded: Guarded) -> Turn:
     ticket, queue = next(_tickets), parts.queue
     lane, priority = guarded.config.name, call.options.priority
     try:
         return await ask(lambda: queue.call(RequestQueue.enter, ticket, lane, priority))
     except trio.Cancelled:
-        tell(lambda: queue.cast(RequestQueue.forget, ticket))
+        tell(emit, lambda: queue.cast(RequestQueue.forget, ticket))
         raise
 
 
 async def _permit(guarded: Guarded) -> Permit:
     breaker = guarded.breaker
-    permit = await ask(lambda: breaker.call(CircuitBreaker.admit))
+    name = guarded.config.name
+    permit = await ask(lambda: breaker.call(CircuitBreaker.admit), provider=name)
     if permit is not None:
         return permit
-    name = guarded.config.name
-    at = retry_at(guarded.board.breaker)
+    # A probe that is out ends sooner than it expires; nobody knows when.
+    state = guarded.board.breaker
+    at = state.until if isinstance(state, Open) else None
     raise CircuitOpen(
         f"{name!r} has failed too often, and is left alone for now",
         provider=name,
@@ -282,17 +341,21 @@ async def _permit(guarded: Guarded) -> Permit:
 
 
 async def _grant(
-    call: Call, guarded: Guarded, request: ChatRequest | EmbeddingRequest
+    emit: EventSink,
+    call: Call,
+    guarded: Guarded,
+    request: ChatRequest | EmbeddingRequest,
 ) -> Grant:
     ticket, limiter = next(_tickets), guarded.limiter
     tokens = _tokens_to_reserve(guarded, request)
     priority = call.options.priority
     try:
         return await ask(
-            lambda: limiter.call(RateLimiter.acquire, ticket, tokens, priority)
+            lambda: limiter.call(RateLimiter.acquire, ticket, tokens, priority),
+            provider=guarded.config.name,
         )
     except trio.Cancelled:
-        tell(lambda: limiter.cast(RateLimiter.forget, ticket))
+        tell(emit, lambda: limiter.cast(RateLimiter.forget, ticket))
         raise
 
 
@@ -302,19 +365,8 @@ def _tokens_to_reserve(
     limit = guarded.config.limits.tokens_per_minute
     if limit is None:
         return 0
-    prompt = _prompt_tokens(request)
-    if isinstance(request, EmbeddingRequest):
-        return prompt
-    if request.max_tokens is not None:
-        return prompt + request.max_tokens * (request.n or 1)
-    # What the client did not bound must not keep it from being sent at all.
-    return max(prompt, min(prompt + USUAL_REPLY, limit))
-
-
-def _prompt_tokens(request: ChatRequest | EmbeddingRequest) -> int:
-    if isinstance(request, ChatRequest):
-        return prompt_tokens(request)
-    return sum(
-        text_tokens(item) if isinstance(item, str) else len(item)
-        for item in request.input
-    )
+    usage = likely_usage(request)
+    if isinstance(request, ChatRequest) and request.max_tokens is None:
+        # What the client did not bound must not keep it from being sent at all.
+        return max(usage.input_tokens, min(usage.total_tokens, limit))
+    return usage.total_tokens

@@ -45,7 +45,15 @@ class AttemptEnded:
     error: str | None = None
 
 
-Event: TypeAlias = BreakerMoved | AttemptEnded | supervisors.Event
+@attrs.frozen(kw_only=True)
+class MessageDropped:
+    """An actor could not take a message that nobody waits for an answer to."""
+
+    actor: str
+    reason: str
+
+
+Event: TypeAlias = BreakerMoved | AttemptEnded | MessageDropped | supervisors.Event
 EventSink: TypeAlias = Callable[[Event], None]
 
 log = structlog.get_logger("duckservice")
@@ -58,6 +66,8 @@ def to_log(event: Event) -> None:
             _attempt(event)
         case BreakerMoved(provider=provider, was=was, now=now):
             log.warning("breaker.moved", provider=provider, was=was, now=now)
+        case MessageDropped(actor=actor, reason=reason):
+            log.warning("message.dropped", actor=actor, reason=reason)
         case _:
             _supervision(event)
 

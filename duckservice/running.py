@@ -142,7 +142,7 @@ class RunningService(Service):
         found = dict[str, ModelInfo]()
         for name, guarded in self.parts.providers.items():
             config = guarded.config
-            for model in (*config.model_map, *_configured_models(guarded)):
+            for model in (*config.model_map, *config.models):
                 if not set(model) & set("*?["):
                     found.setdefault(model, ModelInfo(id=model, owned_by=name))
         return tuple(found.values())
@@ -259,10 +259,6 @@ def _crash(root: Supervisor, path: str) -> None:
 # Values to show.
 
 
-def _configured_models(guarded: Guarded) -> Sequence[str]:
-    return guarded.config.models
-
-
 async def _provider(guarded: Guarded, cost: int | None) -> Json:
     its, config = guarded.board, guarded.config
     limiter = await ask(lambda: guarded.limiter.call(RateLimiter.statistics))
@@ -270,7 +266,7 @@ async def _provider(guarded: Guarded, cost: int | None) -> Json:
     return {
         "name": config.name,
         "adapter": config.adapter,
-        "models": list(_configured_models(guarded)),
+        "models": list(config.models),
         "priority": config.priority,
         "breaker": phase,
         "enabled": phase != "disabled",

@@ -28,7 +28,6 @@ from duckservice.completion import (
 )
 from duckservice.config import Config
 from duckservice.core import circuit_breaker, retry
-from duckservice.core.input_bound import input_tokens_bound
 from duckservice.core.pricing import usd
 from duckservice.core.retry import FailOver, GiveUp, Retry, RetryPolicy
 from duckservice.core.route import Candidate, NoneEligible, order
@@ -43,9 +42,15 @@ from duckservice.errors import (
     ModelNotFound,
     NoAvailableProvider,
     RequestError,
-    Unavailable,
 )
+from duckservice.spending import likely_cost, worst_cost
 from duckservice.tree import Guarded, Parts, Seams
+
+#: Longer names of models are refused: they would fill the log and the books.
+MODEL_CHARS_MAX = 256
+
+#: So many models' providers are remembered.
+SERVING_MAX = 1000
 
 T = TypeVar("T")
 R = TypeVar("R", ChatRequest, EmbeddingRequest)
@@ -116,7 +121,9 @@ class Service:
             DuckError: see `duckservice.errors` for what each class means.
         """
         async with self._call(options or CallOptions()) as call:
-            value = await self._attempts(call, self._plan(request), _embed)
+            plan = self._plan(request)
+            self._check_cost(plan, call.options)
+            value = await self._attempts(call, plan, _embed)
         return Answer(value, call.report)
 
     async def count_tokens(
@@ -174,6 +181,9 @@ class Service:
             InvalidRequest: nobody who serves it can translate the request.
             CircuitOpen: everybody who could is taking a rest.
         """
+        if len(request.model) > MODEL_CHARS_MAX:
+            msg = f"no model has a name of more than {MODEL_CHARS_MAX} characters"
+            raise ModelNotFound(msg, param="model")
         plan: Plan[R] = deque()
         refusals = list[DuckError]()
         for model in (
@@ -187,7 +197,8 @@ class Service:
             )
             able = self._able(its, refusals)
             if able:
-                plan.extend((guarded, its) for guarded in self._ranked(able, refusals))
+                ranked = self._ranked(able, its, refusals)
+                plan.extend((guarded, its) for guarded in ranked)
         if plan:
             return plan
         if refusals:
@@ -220,17 +231,24 @@ class Service:
                 for guarded in self.parts.providers.values()
                 if guarded.provider.supports_model(model)
             )
-            if serving:  # so that made-up names cannot fill the memory
-                self._serving[model] = serving
+            if len(self._serving) >= SERVING_MAX:
+                # A pattern serves any name that somebody makes up.
+                self._serving.clear()
+            self._serving[model] = serving
         return serving
 
     def _ranked(
-        self, able: list[Guarded], refusals: list[DuckError]
+        self,
+        able: list[Guarded],
+        request: ChatRequest | EmbeddingRequest,
+        refusals: list[DuckError],
     ) -> Sequence[Guarded]:
         now = trio.current_time()
         chance = self.seams.random.random()
-        candidates = [_candidate(guarded, now) for guarded in able]
-        route = order(candidates, self.config.routing.strategy, chance)
+        strategy = self.config.routing.strategy
+        priced = request if strategy == "cheapest" else None
+        candidates = [_candidate(guarded, now, priced) for guarded in able]
+        route = order(candidates, strategy, chance)
         if isinstance(route, NoneEligible):
             names = ", ".join(repr(guarded.config.name) for guarded in able)
             wait = None if route.retry_at is None else max(0.0, route.retry_at - now)
@@ -244,7 +262,7 @@ class Service:
             ranked.sort(key=lambda guarded: _blocked(guarded, now))
         return ranked
 
-    def _check_cost(self, plan: Plan[ChatRequest], options: CallOptions) -> None:
+    def _check_cost(self, plan: Plan[R], options: CallOptions) -> None:
         """Keep only those providers that cannot exceed the caller's limit.
 
         Raises:
@@ -252,7 +270,7 @@ class Service:
         """
         if options.max_cost is None:
             return
-        worst = [_worst_cost(guarded, request) for guarded, request in plan]
+        worst = [worst_cost(guarded.provider, request) for guarded, request in plan]
         fitting = [
             candidate
             for candidate, cost in zip(plan, worst, strict=True)
@@ -280,17 +298,22 @@ class Service:
         """Ask one provider after the other, each as often as the policy says."""
         errors = list[DuckError]()
         tried = set[str]()
+        pause: float | None = None
         while plan:
             guarded, request = plan[0]
+            if pause is None and not self._may_begin(call, guarded, request, tried):
+                plan.popleft()
+                continue
             try:
                 attempt = await open_attempt(
                     self.parts, self.seams.emit, call, guarded, request
                 )
             except DuckError as refusal:
-                if refusal.provider is None and not isinstance(refusal, Unavailable):
+                if refusal.provider is None:  # what all share has refused
                     raise
                 errors.append(refusal)
                 plan.popleft()
+                pause = None
                 continue
             self._earn_retry(guarded, tried)
             try:
@@ -303,6 +326,22 @@ class Service:
             else:
                 await trio.sleep(pause)
         raise _verdict(errors)
+
+    def _may_begin(
+        self,
+        call: Call,
+        guarded: Guarded,
+        request: ChatRequest | EmbeddingRequest,
+        tried: set[str],
+    ) -> bool:
+        """Say whether the next in the plan may be asked.
+
+        A provider that comes twice, with a fallback model, is asked again: that
+        is a retry, and takes from its budget.
+        """
+        if not _is_affordable(call, guarded, request):
+            return False
+        return guarded.config.name not in tried or _spend_retry(guarded)
 
     def _earn_retry(self, guarded: Guarded, tried: set[str]) -> None:
         if guarded.config.name not in tried:
@@ -333,12 +372,10 @@ class Service:
             case FailOver():
                 return None
             case Retry(after):
-                its = plan[0][0].board
-                budget = retry.spend(its.retry_budget)
-                if budget is None:
-                    raise _verdict(errors)
-                its.retry_budget = budget
-                return after
+                guarded, request = plan[0]
+                if _is_affordable(call, guarded, request) and _spend_retry(guarded):
+                    return after
+                raise _verdict(errors)
             case GiveUp():
                 raise _verdict(errors)
 
@@ -414,8 +451,9 @@ class OpenStream:
             if not attempt.closed:
                 attempt.succeeded(attempt.meter.total(attempt.request))
             raise
-        except DuckError as error:
-            attempt.failed(error)
+        except Exception as error:
+            if not attempt.closed:
+                attempt.broken_off(error)
             raise
         attempt.meter.read(batch)
         return batch
@@ -454,16 +492,26 @@ class _settled:  # noqa: N801 - used like a function, as contextlib's are
     ) -> None:
         if self.attempt.closed or (error is None and self.unless_open):
             return
-        if isinstance(error, DuckError):
-            self.attempt.failed(error)
-        else:
-            self.attempt.abandoned()
+        self.attempt.broken_off(error)
 
 
-# Pure helpers.
+# Helpers.
 
 
-def _candidate(guarded: Guarded, now: float) -> Candidate:
+def _spend_retry(guarded: Guarded) -> bool:
+    """Take a retry from the provider's budget; say whether there was one."""
+    its = guarded.board
+    budget = retry.spend(its.retry_budget)
+    if budget is None:
+        return False
+    its.retry_budget = budget
+    return True
+
+
+def _candidate(
+    guarded: Guarded, now: float, priced: ChatRequest | EmbeddingRequest | None
+) -> Candidate:
+    """Return the provider as it is now; with its price, for what is to be *priced*."""
     its, config = guarded.board, guarded.config
     # Half open, only the breaker itself knows: the end of a probe may be in its
     # inbox, ahead of the question. It refuses at once if there is no place.
@@ -477,6 +525,7 @@ def _candidate(guarded: Guarded, now: float) -> Candidate:
         health=its.health.rested(now - its.health_at).score,
         load=its.load,
         latency=its.health.latency,
+        price=None if priced is None else likely_cost(guarded.provider, priced),
     )
 
 
@@ -485,21 +534,15 @@ def _blocked(guarded: Guarded, now: float) -> bool:
     return limiter is not None and limiter.blocked_until > now
 
 
-def _worst_cost(guarded: Guarded, request: ChatRequest) -> int | None:
-    bound = input_tokens_bound(request)
-    if bound is None or request.max_tokens is None:
-        return None
-    output = request.max_tokens * (request.n or 1)
-    # Writing to a provider's cache may cost more than reading the prompt.
-    costs = [
-        guarded.provider.estimate_cost(usage, request.model)
-        for usage in (
-            Usage(input_tokens=bound, output_tokens=output),
-            Usage(input_tokens=bound, output_tokens=output, cache_write_tokens=bound),
-        )
-    ]
-    known = [cost for cost in costs if cost is not None]
-    return max(known) if len(known) == len(costs) else None
+def _is_affordable(
+    call: Call, guarded: Guarded, request: ChatRequest | EmbeddingRequest
+) -> bool:
+    """Say whether one more attempt stays within the caller's limit, if there is one."""
+    limit = call.options.max_cost
+    if limit is None:
+        return True
+    worst = worst_cost(guarded.provider, request)
+    return worst is not None and call.committed + worst <= limit
 
 
 def _verdict(errors: Sequence[DuckError]) -> DuckError:

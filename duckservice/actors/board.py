@@ -2,8 +2,8 @@
 
 Routing looks at every provider for every request; asking each breaker would
 cost a round trip each. So the actors write their state here when it changes,
-and routing and status read it. Only one task writes each field, all in one
-thread.
+and routing and status read it. Where more than one task writes a field, all do so in
+one thread, between two checkpoints.
 
 What must survive the crash of an actor is here too, as OTP keeps it in a
 table that the supervisor owns: turns under way, sums, the limiter's memory.
@@ -53,6 +53,8 @@ class Board:
     """All of it."""
 
     providers: dict[str, ProviderBoard]
+    paused: bool = False
+    """Whether somebody has paused the queue; written by the queue actor."""
     turn_ids: Iterator[int] = attrs.field(factory=lambda: itertools.count(1))
     """Shared by all incarnations of the queue, so that no turn is given twice."""
     eras: Iterator[int] = attrs.field(factory=lambda: itertools.count(0, 1 << 32))

@@ -20,6 +20,7 @@ class RequestQueue:
     """Gives turns; one for all providers, with a lane each."""
 
     _queue: core.RequestQueue[int]
+    _board: Board
     _waiting: dict[int, Reply[Turn]] = attrs.field(factory=dict[int, Reply[Turn]])
     _clock: Callable[[], float] = trio.current_time
 
@@ -28,15 +29,17 @@ class RequestQueue:
         cls, lanes: Mapping[str, int], max_size: int, aging: float, board: Board
     ) -> RequestQueue:
         """Make the next incarnation; requests under way keep their turns."""
-        return cls(
-            core.RequestQueue(
-                lanes,
-                max_size=max_size,
-                aging=aging,
-                running={name: its.turns for name, its in board.providers.items()},
-                turn_ids=board.turn_ids,
-            )
+        queue = core.RequestQueue[int](
+            lanes,
+            max_size=max_size,
+            aging=aging,
+            running={name: its.turns for name, its in board.providers.items()},
+            turn_ids=board.turn_ids,
         )
+        # A queue that somebody paused stays so, whatever crashes here.
+        if board.paused:
+            queue.pause()
+        return cls(queue, board)
 
     def enter(self, ticket: int, lane: str, priority: Priority) -> Reply[Turn]:
         """Give a turn of *lane*, now or later. *ticket* is the caller's, and unique.
@@ -64,10 +67,12 @@ class RequestQueue:
 
     def pause(self) -> None:
         """Give no more turns until `resume`."""
+        self._board.paused = True
         self._queue.pause()
 
     def resume(self) -> None:
         """Give turns again."""
+        self._board.paused = False
         self._admit(self._queue.resume())
 
     def statistics(self) -> QueueStatistics:

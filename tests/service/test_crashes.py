@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 
+from duckservice.actors.circuit_breaker import CircuitBreaker
+from duckservice.actors.rate_limiter import RateLimiter
 from duckservice.config import RateLimitConfig, RetryConfig
 from duckservice.errors import DuckError
 from duckservice.events import AttemptEnded
@@ -92,6 +94,39 @@ async def test_a_crash_of_the_limiter_lifts_no_limit(autojump_clock) -> None:
             await trio.sleep(0.1)
             await service.restart_actor("providers/a/rate_limiter")
         assert trio.current_time() >= 5.0
+
+
+async def test_a_paused_queue_stays_so_when_it_crashes(autojump_clock) -> None:
+    async with running(mock_config("a"), a=MockProvider("a")) as (service, _):
+        await service.pause_queue(paused=True)
+        await service.restart_actor("request_queue")
+        assert (await service.queue())["paused"]
+        await service.pause_queue(paused=False)
+        await service.restart_actor("request_queue")
+        await service.complete(chat())
+
+
+@pytest.mark.parametrize(
+    ("actor", "method"), [(CircuitBreaker, "admit"), (RateLimiter, "acquire")]
+)
+async def test_an_actor_that_dies_of_every_request_is_its_own_providers_affair(
+    actor, method, autojump_clock, monkeypatch
+) -> None:
+    works = getattr(actor, method)
+
+    def admit_or_acquire(self, *args):
+        if self.provider == "a":
+            msg = "a bug"
+            raise RuntimeError(msg)
+        return works(self, *args)
+
+    admit_or_acquire.__qualname__ = works.__qualname__
+    monkeypatch.setattr(actor, method, admit_or_acquire)
+    providers = {name: MockProvider(name) for name in "ab"}
+    async with running(mock_config("a", "b"), **providers) as (service, _):
+        assert (await service.complete(chat())).report.provider == "b"
+        assert service.parts.board.providers["a"].requests == 0
+        assert (await service.queue())["running"] == 0
 
 
 async def test_no_cent_is_lost_when_the_cost_tracker_crashes(autojump_clock) -> None:

@@ -7,13 +7,14 @@ from duckservice.actors.request_queue import RequestQueue
 from duckservice.call import CallOptions
 from duckservice.completion import EmbeddingRequest, TextDelta
 from duckservice.config import LimitsConfig, QueueConfig, RateLimitConfig, RetryConfig
-from duckservice.core.circuit_breaker import Closed, Open
+from duckservice.core.circuit_breaker import Closed, HalfOpen, Open
 from duckservice.errors import (
     BadProviderResponse,
     BudgetExceeded,
     CircuitOpen,
     DeadlineExceeded,
     Draining,
+    DuckError,
     InvalidRequest,
     ModelNotFound,
     NoAvailableProvider,
@@ -24,6 +25,7 @@ from duckservice.errors import (
 from duckservice.events import AttemptEnded
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockReply, MockScript
+from duckservice.service import SERVING_MAX
 
 from .conftest import chat, mock_config, running
 
@@ -173,6 +175,27 @@ async def test_a_provider_that_fails_too_often_is_left_alone_and_tried_again(
         assert isinstance(service.parts.board.providers["a"].breaker, Closed)
 
 
+async def test_while_a_probe_is_out_nobody_is_told_to_wait_for_its_expiry(
+    autojump_clock,
+) -> None:
+    script = MockScript(
+        latency=5.0, errors={n: ProviderError("down") for n in (1, 2, 3)}
+    )
+    config = mock_config("a", retry=RetryConfig(max_attempts=1))
+    async with running(config, a=MockProvider("a", script)) as (service, _):
+        for _ in range(3):
+            with pytest.raises(ProviderError):
+                await service.complete(chat())
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(service.complete, chat())
+            await trio.sleep(1)
+            assert isinstance(service.parts.board.providers["a"].breaker, HalfOpen)
+            with pytest.raises(CircuitOpen) as info:
+                await service.complete(chat())
+            assert info.value.retry_after is None
+
+
 async def test_an_open_breaker_sends_its_traffic_to_the_next(autojump_clock) -> None:
     config = mock_config("bad", "good")
     async with running(
@@ -283,6 +306,90 @@ async def test_after_a_429_nothing_is_sent_for_as_long_as_asked(autojump_clock) 
         assert answer.report.attempts == 2
         assert trio.current_time() - since >= 7.0
         assert isinstance(service.parts.board.providers["a"].breaker, Closed)
+
+
+async def test_a_pause_of_zero_that_a_429_asks_for_is_none(autojump_clock) -> None:
+    refusal = RateLimited("again, please", retry_after=0.0)
+    config = mock_config("a", retry=RetryConfig(base_delay=0.0))
+    provider = MockProvider("a", MockScript(errors={1: refusal}))
+    async with running(config, a=provider) as (service, _):
+        since = trio.current_time()
+        assert (await service.complete(chat())).report.attempts == 2
+        assert trio.current_time() == since
+
+
+async def test_who_waits_for_the_limiter_is_not_sent_to_a_provider_that_rests(
+    autojump_clock,
+) -> None:
+    limit = RateLimitConfig(capacity=3, refill_rate=1.0)
+    config = mock_config("a", rate_limit=limit, retry=RetryConfig(max_attempts=1))
+    codes = list[str]()
+    async with running(config, a=MockProvider("a", FAILS)) as (service, _):
+
+        async def one() -> None:
+            with pytest.raises(DuckError) as info:
+                await service.complete(chat())
+            codes.append(info.value.code)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(one)
+        assert service.parts.board.providers["a"].requests == 3
+        assert sorted(codes) == ["circuit_open"] * 5 + ["provider_error"] * 3
+        (state,) = await service.providers()
+        assert state["in_flight"] == 0
+        assert state["limiter"]["waiting"] == 0
+        # Whoever was not sent has taken nothing from the limit.
+        await trio.sleep(2.0)
+        (state,) = await service.providers()
+        assert state["limiter"]["available"] == 3
+        assert (await service.queue())["running"] == 0
+
+
+async def test_made_up_names_of_models_do_not_fill_the_memory(autojump_clock) -> None:
+    async with running(mock_config("a"), a=MockProvider("a")) as (service, _):
+        for number in range(SERVING_MAX + 10):
+            await service.count_tokens(chat(model=f"mock-{number}"))
+        assert len(service._serving) <= SERVING_MAX
+        with pytest.raises(ModelNotFound) as info:
+            await service.complete(chat(model="mock-" + "x" * 100_000))
+        assert info.value.param == "model"
+        assert len(info.value.message) < 200
+
+
+@pytest.mark.parametrize("how", ["complete", "stream", "in_stream"])
+async def test_a_bug_in_an_adapter_is_no_cancellation(
+    how, autojump_clock, monkeypatch
+) -> None:
+    def fail(*_args) -> None:
+        msg = "the prompt was: hello"
+        raise TypeError(msg)
+
+    provider = MockProvider("a", MockScript(cut_after=1))
+    monkeypatch.setattr(provider, "_cut_off" if how == "in_stream" else "_answer", fail)
+    async with running(mock_config("a"), a=provider) as (service, events):
+        with pytest.raises(TypeError):
+            if how == "complete":
+                await service.complete(chat())
+            async with service.stream(chat("one two")) as answer:
+                async for _batch in answer.batches:
+                    pass
+        (attempt,) = [e for e in events if isinstance(e, AttemptEnded)]
+        assert attempt.outcome == "internal_error"
+        assert attempt.error is not None
+        assert "hello" not in attempt.error
+        assert (await service.queue())["running"] == 0
+
+
+async def test_each_attempt_tells_its_own_wait(autojump_clock) -> None:
+    limit = RateLimitConfig(capacity=1, refill_rate=0.1)
+    config = mock_config("a", rate_limit=limit, retry=RetryConfig(base_delay=0.0))
+    script = MockScript(errors={1: ProviderError("once"), 2: ProviderError("twice")})
+    async with running(config, a=MockProvider("a", script)) as (service, events):
+        report = (await service.complete(chat())).report
+        waits = [e.queued for e in events if isinstance(e, AttemptEnded)]
+        assert waits == pytest.approx([0.0, 10.0, 10.0])
+        assert report.queued == pytest.approx(20.0)
 
 
 async def test_the_deadline_ends_a_request(autojump_clock) -> None:
