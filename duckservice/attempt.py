@@ -10,7 +10,6 @@ Closing only leaves messages, so it cannot be cancelled half-way.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -20,7 +19,7 @@ from duckservice.actors.circuit_breaker import CircuitBreaker
 from duckservice.actors.cost_tracker import CostTracker
 from duckservice.actors.rate_limiter import RateLimiter
 from duckservice.actors.request_queue import RequestQueue
-from duckservice.asking import ask, tell
+from duckservice.asking import tell
 from duckservice.call import CallOptions, CallReport
 from duckservice.completion import (
     ChatRequest,
@@ -33,13 +32,12 @@ from duckservice.completion import (
     Usage,
     UsageReport,
 )
-from duckservice.core.circuit_breaker import Open, Outcome, Permit, outcome_of
+from duckservice.core.circuit_breaker import Outcome, Permit, outcome_of
 from duckservice.core.limiter import Grant
 from duckservice.core.pricing import usd
 from duckservice.core.request_queue import Turn
 from duckservice.errors import (
     BadProviderResponse,
-    CircuitOpen,
     DuckError,
     InternalError,
     ProviderTimeout,
@@ -47,13 +45,12 @@ from duckservice.errors import (
     Unavailable,
 )
 from duckservice.events import AttemptEnded, EventSink
-from duckservice.spending import likely_usage, prompt_size, worst_cost
+from duckservice.permissions import get_permissions
+from duckservice.spending import prompt_size, worst_cost
 from duckservice.tree import Guarded, Parts
 
 #: Seconds without requests after a 429 that names no time itself.
 PAUSE_AFTER_429 = 1.0
-
-_tickets = itertools.count(1)
 
 
 @attrs.define(eq=False)
@@ -254,11 +251,9 @@ async def open_attempt(
     """
     since = trio.current_time()
     report = call.report
+    priority = call.options.priority
     try:
-        turn = await _turn(parts, emit, call, guarded)
-        permit, grant = await _permit_and_grant(
-            parts, emit, call, guarded, request, turn
-        )
+        permissions = await get_permissions(parts, emit, guarded, request, priority)
     finally:
         now = trio.current_time()
         report.queued += now - since
@@ -272,101 +267,9 @@ async def open_attempt(
         guarded=guarded,
         request=request,
         number=report.attempts,
-        turn=turn,
-        permit=permit,
-        grant=grant,
+        turn=permissions.turn,
+        permit=permissions.permit,
+        grant=permissions.grant,
         started=now,
         queued=now - since,
     )
-
-
-async def _permit_and_grant(
-    parts: Parts,
-    emit: EventSink,
-    call: Call,
-    guarded: Guarded,
-    request: ChatRequest | EmbeddingRequest,
-    turn: Turn,
-) -> tuple[Permit, Grant]:
-    """Get the rest of the permissions, or give *turn* back too."""
-    its, breaker, limiter = guarded.board, guarded.breaker, guarded.limiter
-    its.turns.add(turn.id)
-    permit: Permit | None = None
-    grant: Grant | None = None
-    try:
-        permit = await _permit(guarded)
-        grant = await _grant(emit, call, guarded, request)
-        if permit.era != its.breaker.era:
-            # The breaker has opened while we waited for the limiter. What was
-            # permitted before must not be sent to a provider that has a rest.
-            permit = None
-            permit = await _permit(guarded)
-    except BaseException:
-        its.turns.discard(turn.id)
-        tell(emit, lambda: parts.queue.cast(RequestQueue.leave, turn))
-        if permit is not None:
-            unused = permit, Outcome.NEITHER, 0.0
-            tell(emit, lambda: breaker.cast(CircuitBreaker.settle, *unused))
-        if grant is not None:
-            unsent = grant
-            tell(emit, lambda: limiter.cast(RateLimiter.give_back, unsent))
-        raise
-    return permit, grant
-
-
-async def _turn(parts: Parts, emit: EventSink, call: Call, guarded: Guarded) -> Turn:
-    ticket, queue = next(_tickets), parts.queue
-    lane, priority = guarded.config.name, call.options.priority
-    try:
-        return await ask(lambda: queue.call(RequestQueue.enter, ticket, lane, priority))
-    except trio.Cancelled:
-        tell(emit, lambda: queue.cast(RequestQueue.forget, ticket))
-        raise
-
-
-async def _permit(guarded: Guarded) -> Permit:
-    breaker = guarded.breaker
-    name = guarded.config.name
-    permit = await ask(lambda: breaker.call(CircuitBreaker.admit), provider=name)
-    if permit is not None:
-        return permit
-    # A probe that is out ends sooner than it expires; nobody knows when.
-    state = guarded.board.breaker
-    at = state.until if isinstance(state, Open) else None
-    raise CircuitOpen(
-        f"{name!r} has failed too often, and is left alone for now",
-        provider=name,
-        retry_after=None if at is None else max(0.0, at - trio.current_time()),
-    )
-
-
-async def _grant(
-    emit: EventSink,
-    call: Call,
-    guarded: Guarded,
-    request: ChatRequest | EmbeddingRequest,
-) -> Grant:
-    ticket, limiter = next(_tickets), guarded.limiter
-    tokens = _tokens_to_reserve(guarded, request)
-    priority = call.options.priority
-    try:
-        return await ask(
-            lambda: limiter.call(RateLimiter.acquire, ticket, tokens, priority),
-            provider=guarded.config.name,
-        )
-    except trio.Cancelled:
-        tell(emit, lambda: limiter.cast(RateLimiter.forget, ticket))
-        raise
-
-
-def _tokens_to_reserve(
-    guarded: Guarded, request: ChatRequest | EmbeddingRequest
-) -> int:
-    limit = guarded.config.limits.tokens_per_minute
-    if limit is None:
-        return 0
-    usage = likely_usage(request)
-    if isinstance(request, ChatRequest) and request.max_tokens is None:
-        # What the client did not bound must not keep it from being sent at all.
-        return max(usage.input_tokens, min(usage.total_tokens, limit))
-    return usage.total_tokens

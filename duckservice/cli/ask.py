@@ -51,17 +51,16 @@ def run(session: Session) -> int:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
+        raise argparse.ArgumentTypeError("must be a whole number from 1 on")
+    return int(text)
 
 
 def _prompt(session: Session) -> str:
     words: list[str] = session.options.prompt
     said = " ".join(word for word in words if word != _STDIN)
     # Without any prompt, a pipe is one; a terminal would wait without a word.
-    wants_stdin = _STDIN in words or (not words and not sys.stdin.isatty())
+    wants_stdin = _STDIN in words or (not words and not _asks_a_person())
     piped = _stdin() if wants_stdin else ""
     prompt = "\n\n".join(part for part in (said, piped) if part.strip())
     if not prompt:
@@ -71,7 +70,13 @@ def _prompt(session: Session) -> str:
     return prompt
 
 
+def _asks_a_person() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def _stdin() -> str:
+    if sys.stdin is None:
+        return ""
     try:
         return sys.stdin.read()
     except UnicodeDecodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
@@ -66,12 +67,13 @@ class Output:
         from rich.console import Console
 
         columns = self._environ.get("COLUMNS", "")
+        # Without a colour system there is no bold either: no escape sequence at all.
+        plain = bool(self._environ.get("NO_COLOR"))
         known = int(columns) if columns.isdecimal() and columns != "0" else None
         return Console(
             file=self.stdout,
             width=known or (None if self.on_terminal else _PIPE_COLUMNS),
-            no_color=bool(self._environ.get("NO_COLOR")),
-            color_system="auto" if self.on_terminal else None,
+            color_system="auto" if self.on_terminal and not plain else None,
             markup=False,
             highlight=False,
             emoji=False,
@@ -105,8 +107,16 @@ def cell(value: Any, style: str = "") -> Any:
 
 
 def standard(environ: Mapping[str, str]) -> Output:
-    """Return the process's own streams; what they cannot encode is escaped."""
+    """Return the process's own streams; what they cannot encode is escaped.
+
+    One that the caller has closed (``duck status >&-``) swallows everything.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    return Output(sys.stdout, sys.stderr, environ)
+    return Output(_or_nowhere(sys.stdout), _or_nowhere(sys.stderr), environ)
+
+
+def _or_nowhere(stream: TextIO | None) -> TextIO:
+    # Open until the process ends, like the stream that it stands for.
+    return open(os.devnull, "w") if stream is None else stream

@@ -20,11 +20,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = run(sys.argv[1:] if argv is None else argv, out, os.environ)
         out.stdout.flush()
     except BrokenPipeError:
-        # Whoever read us has gone (`duck models | head -1`). Python would try to
-        # flush at exit, and complain once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read us has gone: `duck models | head -1`.
+        _drop_output()
+        return exits.FAILED
+    except OSError as error:
+        # What the daemon's socket raises has become `Exit`: this is stdout.
+        _drop_output()
+        out.note(f"duck: cannot write the output: {error.strerror or error}")
         return exits.FAILED
     return status
+
+
+def _drop_output() -> None:
+    """Let stdout lead nowhere: Python would flush it at exit, and complain again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(argv: Sequence[str], out: Output, environ: Mapping[str, str]) -> int:

@@ -7,8 +7,8 @@ ignored would be worse than none.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 import attrs
@@ -49,11 +49,15 @@ def with_defaults(provider: ProviderConfig) -> ProviderConfig:
     return attrs.evolve(provider, base_url=base_url, models=models)
 
 
-def check(value: object) -> Iterator[Refused]:
-    """Yield what is wrong in *value*, a table whose keys are all right by themselves."""
-    rule = _RULES.get(type(value))
-    if rule is not None:
-        yield from rule(value)
+def check(value: object, refused: Collection[str] = ()) -> Iterator[Refused]:
+    """Yield what is wrong in *value*, a table.
+
+    The keys in *refused* were wrong by themselves and have their defaults here:
+    what depends on them cannot be judged.
+    """
+    for keys, rule in _RULES.get(type(value), ()):
+        if keys.isdisjoint(refused):
+            yield from rule(value)
 
 
 def _access(access: AccessConfig) -> Iterator[Refused]:
@@ -122,7 +126,7 @@ def _budget(_: BudgetConfig) -> Iterator[Refused]:
     )
 
 
-def _provider(provider: ProviderConfig) -> Iterator[Refused]:
+def _endpoint(provider: ProviderConfig) -> Iterator[Refused]:
     if provider.adapter == "openai-compatible" and not provider.base_url:
         yield Refused(
             "nothing",
@@ -130,6 +134,9 @@ def _provider(provider: ProviderConfig) -> Iterator[Refused]:
             hint='such as "http://127.0.0.1:11434/v1"',
             key=("base_url",),
         )
+
+
+def _privacy(provider: ProviderConfig) -> Iterator[Refused]:
     if provider.api_key is not None and not _is_private(provider.base_url):
         yield Refused(
             "http to another machine, with a key",
@@ -150,14 +157,20 @@ def _is_private(url: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-_RULES: Final[Mapping[type, Callable[[Any], Iterator[Refused]]]] = {
-    AccessConfig: _access,
-    ServiceConfig: _service,
-    StoreConfig: _store,
-    RetryConfig: _retry,
-    CacheConfig: _cache,
-    BudgetConfig: _budget,
-    ProviderConfig: _provider,
+_Rule: TypeAlias = tuple[frozenset[str], Callable[[Any], Iterator[Refused]]]
+"""The keys that it looks at, and the rule."""
+
+_RULES: Final[Mapping[type, tuple[_Rule, ...]]] = {
+    AccessConfig: ((frozenset({"mode", "group"}), _access),),
+    ServiceConfig: ((frozenset({"http"}), _service),),
+    StoreConfig: ((frozenset({"url"}), _store),),
+    RetryConfig: ((frozenset({"base_delay", "max_delay"}), _retry),),
+    CacheConfig: ((frozenset({"enabled"}), _cache),),
+    BudgetConfig: ((frozenset[str](), _budget),),
+    ProviderConfig: (
+        (frozenset({"adapter", "base_url"}), _endpoint),
+        (frozenset({"api_key", "base_url"}), _privacy),
+    ),
 }
 
 

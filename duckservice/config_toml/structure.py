@@ -9,7 +9,11 @@ from typing import Any, Final, Literal, cast, get_args, get_origin
 
 import attrs
 from cattrs import Converter
-from cattrs.errors import ClassValidationError, IterableValidationNote
+from cattrs.errors import (
+    AttributeValidationNote,
+    ClassValidationError,
+    IterableValidationNote,
+)
 from cattrs.gen import make_dict_structure_fn
 
 from duckservice import config as values
@@ -179,16 +183,39 @@ def _class_hook(cls: Any, converter: Converter) -> Hook:
         errors: list[Exception] = [
             _unknown(key, cls) for key in table if key not in keys
         ]
+        known = {key: table[key] for key in keys if key in table}
         try:
-            result = read({key: table[key] for key in keys if key in table}, kind)
+            result = read(known, kind)
         except ClassValidationError as error:
-            raise ExceptionGroup(cls.__name__, [*errors, *error.exceptions]) from None
+            errors.extend(error.exceptions)
+            errors.extend(_of_the_rest(known, error, kind))
+            raise ExceptionGroup(cls.__name__, errors) from None
         errors.extend(rules.check(result))
         if errors:
             raise ExceptionGroup(cls.__name__, errors)
         return result
 
+    def _of_the_rest(
+        known: dict[str, Any], error: ClassValidationError, kind: Any
+    ) -> Iterable[Exception]:
+        """Return what the rules find in the keys that are not refused themselves."""
+        refused = _refused_keys(error)
+        rest = {key: value for key, value in known.items() if key not in refused}
+        try:
+            return list(rules.check(read(rest, kind), refused))
+        except ClassValidationError:
+            return ()  # a key that is required is among the refused
+
     return structure_class
+
+
+def _refused_keys(error: ClassValidationError) -> frozenset[str]:
+    return frozenset(
+        note.name
+        for inner in error.exceptions
+        for note in getattr(inner, "__notes__", ())
+        if isinstance(note, AttributeValidationNote)
+    )
 
 
 def keys_of(cls: Any) -> list[str]:

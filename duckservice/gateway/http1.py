@@ -221,10 +221,27 @@ def encode_response_head(
     return b"%b%b%b\r\n" % (line, fields, framing)
 
 
+_ERROR_TYPES: Final = {
+    408: "timeout_error",
+    413: "request_too_large",
+    500: "api_error",
+    503: "overloaded_error",
+}
+
+
 def encode_refusal(refusal: Refusal, *, without_body: bool = False) -> bytes:
-    """Return the whole response of a refusal."""
-    error = {"code": refusal.code, "message": refusal.message}
-    body = json.dumps({"error": error}).encode()
+    """Return the whole response of a refusal.
+
+    The server does not know whose format the endpoint speaks, so its errors are of
+    OpenAI's shape, of Anthropic's and of ours at once.
+    """
+    error = {
+        "type": _ERROR_TYPES.get(refusal.status, "invalid_request_error"),
+        "code": refusal.code,
+        "message": refusal.message,
+        "param": None,
+    }
+    body = json.dumps({"type": "error", "error": error}).encode()
     headers = [(b"content-type", b"application/json")]
     if refusal.request_id:
         headers.append((b"x-request-id", refusal.request_id.encode("ascii")))

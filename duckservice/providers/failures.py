@@ -42,6 +42,7 @@ from duckservice.providers.redaction import Redactor
 from duckservice.providers.retry_after import parse_duration, retry_after
 
 MESSAGE_CHARACTERS_MAX: Final = 1000
+PARAM_CHARACTERS_MAX: Final = 200
 
 
 @attrs.frozen(kw_only=True)
@@ -102,8 +103,14 @@ class Classifier:
             provider=self._provider,
             retryable=retryable,
             retry_after=wait,
-            param=complaint.param,
+            param=self._field(complaint),
         )
+
+    def _field(self, complaint: Complaint) -> str | None:
+        if complaint.param is None:
+            return None
+        param = complaint.param[:PARAM_CHARACTERS_MAX]
+        return "".join(c for c in self._redact(param) if c.isprintable())
 
     def _text(self, complaint: Complaint) -> str:
         said = self._redact(complaint.message[: 2 * MESSAGE_CHARACTERS_MAX])

@@ -1,5 +1,7 @@
 """The one place where HTTP happens, and where its failures become our errors.
 
+A key that an answer echoes is masked before anything else reads it.
+
 A client talks to one origin, that of its ``base_url``, and to no other:
 redirects are not followed and no proxy is read from the environment. What an
 upstream can cost is bounded: in bytes by `HttpLimits` (nothing is ever
@@ -46,6 +48,7 @@ from duckservice.errors import (
 from duckservice.providers.connection import ClosedHere
 from duckservice.providers.endpoint import Endpoint
 from duckservice.providers.fast_transport import FastTransport
+from duckservice.providers.redaction import BodyMask, MaskedForms
 
 Classify: TypeAlias = Callable[[int, Mapping[str, str], bytes], DuckError]
 """From status, headers (names in lower case) and body to the error to raise.
@@ -116,6 +119,11 @@ class HttpClient:
         self._timeout = timeout
         self._classify = classify
         self._limits = limits
+        self._masked = MaskedForms(
+            value.reveal().removeprefix("Bearer ")
+            for value in headers.values()
+            if isinstance(value, Secret)
+        )
         if transport is None:
             if ssl_context is None and self._endpoint.origin.startswith("https:"):
                 ssl_context = _default_ssl_context()
@@ -190,6 +198,7 @@ class HttpClient:
             timeout=self._timeout,
             started=started,
             bytes_max=self._limits.body_bytes_max,
+            masked=self._masked,
         )
         answer = StreamResponse(raw.status_code, _plain(raw.headers.raw), body)
         if 200 <= answer.status < 300 and _is_identity(answer.headers):
@@ -298,12 +307,14 @@ class StreamResponse:
 
 @final
 class _Body:
-    """The body of one answer: counted, timed, and its failures translated."""
+    """The body of one answer: counted, timed, without our keys, its failures ours."""
 
     __slots__ = (
         "_bytes_left",
         "_bytes_max",
         "_deadline",
+        "_ended",
+        "_mask",
         "_next",
         "_provider",
         "_stream",
@@ -318,6 +329,7 @@ class _Body:
         timeout: TimeoutConfig,
         started: float,
         bytes_max: int,
+        masked: MaskedForms,
     ) -> None:
         self._stream = stream
         self._next = aiter(stream).__anext__
@@ -325,11 +337,24 @@ class _Body:
         self._timeout = timeout
         self._deadline = started + timeout.total
         self._bytes_max = self._bytes_left = bytes_max
+        self._mask = BodyMask(masked)
+        self._ended = False
 
     def __aiter__(self) -> _Body:
         return self
 
     async def __anext__(self) -> bytes:
+        while not self._ended:
+            try:
+                piece = self._mask.feed(await self._receive())
+            except StopAsyncIteration:
+                self._ended = True
+                piece = self._mask.finish()
+            if piece:
+                return piece
+        raise StopAsyncIteration
+
+    async def _receive(self) -> bytes:
         idle_deadline = trio.current_time() + self._timeout.idle
         with trio.CancelScope(deadline=min(idle_deadline, self._deadline)):
             try:

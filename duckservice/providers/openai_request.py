@@ -25,6 +25,7 @@ from duckservice.completion import (
 from duckservice.providers.translation import (
     foreign_fields,
     is_plain_text,
+    part_path,
     refusal,
     to_json,
 )
@@ -92,9 +93,8 @@ def _untranslatable(request: ChatRequest, *, lenient: bool) -> Iterator[str]:
         yield "thinking.type"
     for i, message in enumerate(request.messages):
         for j, part in enumerate(message.parts):
-            yield from _untranslatable_part(
-                f"messages[{i}].content[{j}]", part, lenient=lenient
-            )
+            path = part_path(request, i, j)
+            yield from _untranslatable_part(path, part, lenient=lenient)
 
 
 def _untranslatable_part(path: str, part: Part, *, lenient: bool) -> Iterator[str]:

@@ -14,6 +14,8 @@ _PIECE: Final = 12
 """Characters; a piece of a secret at least this long is a secret."""
 _SECRET_MIN: Final = 6
 """Characters; what is shorter (``none``, ``EMPTY``) is a placeholder and no secret."""
+_BODY_SECRET_MIN: Final = 16
+_MASK_BYTES: Final = MASK.encode()
 
 _KEY_SHAPES: Final = re.compile(
     r"""
@@ -74,6 +76,75 @@ class Redactor:
                 kept += (text[end:start], MASK)
             end = start + _PIECE
         return "".join((*kept, text[end:]))
+
+
+@final
+class BodyMask:
+    """Masks the configured secrets in the bytes of one answer, as they come.
+
+    For what is no error: a text of the model is not searched for pieces of
+    secrets, nor for what merely looks like one.
+    """
+
+    __slots__ = ("_forms", "_held")
+
+    def __init__(self, forms: MaskedForms) -> None:
+        self._forms = forms
+        self._held = b""
+        """The end of what came: it may be the beginning of a secret."""
+
+    def feed(self, piece: bytes) -> bytes:
+        """Return what of the bytes so far may be passed on; maybe nothing."""
+        if self._held:
+            piece = self._held + piece
+            self._held = b""
+        for form in self._forms.whole:
+            if form in piece:
+                piece = piece.replace(form, _MASK_BYTES)
+        if piece and piece[-1] in self._forms.alphabet:
+            held = self._forms.beginning_at_end_of(piece)
+            if held:
+                self._held = piece[-held:]
+                return piece[:-held]
+        return piece
+
+    def finish(self) -> bytes:
+        """Return the rest, when no more is to come."""
+        rest, self._held = self._held, b""
+        return rest
+
+
+@final
+class MaskedForms:
+    """What a `BodyMask` looks for; made once for all answers of a provider.
+
+    Secrets of less than 16 characters are left out: ``not-needed`` and the like
+    stand where a server wants no key, and are words of its answers as well.
+    """
+
+    __slots__ = ("_beginnings", "alphabet", "whole")
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        forms = {
+            form.encode()
+            for secret in secrets
+            if len(secret) >= _BODY_SECRET_MIN
+            for form in _forms_of(secret)
+        }
+        self.whole: Final = tuple(sorted(forms, key=len, reverse=True))
+        self.alphabet: Final = frozenset(b"".join(forms))
+        self._beginnings: Final = tuple(
+            sorted({f[:n] for f in forms for n in range(1, len(f))}, key=len)
+        )
+
+    def __repr__(self) -> str:
+        return "MaskedForms(…)"
+
+    def beginning_at_end_of(self, data: bytes) -> int:
+        """Return how many bytes at the end of *data* may begin a secret."""
+        if not data.endswith(self._beginnings):
+            return 0
+        return max(len(b) for b in self._beginnings if data.endswith(b))
 
 
 def _forms_of(secret: str) -> Iterable[str]:

@@ -45,18 +45,34 @@ def foreign_fields(request: ChatRequest, own: WireFormat) -> Iterator[str]:
         for j, part in enumerate(message.parts):
             if isinstance(part, OpaquePart) and part.format != own:
                 kind = part.value.get("type", "part")
-                yield f"messages[{i}].content[{j}] ({kind})"
+                yield f"{part_path(request, i, j)} ({kind})"
     if request.format == own:
         return
     for name, value in request.extra.items():
         if value is not None and _SAYS_NOTHING.get(name, _UNSET) != value:
             yield name
     for i, message in enumerate(request.messages):
-        yield from _named(f"messages[{i}]", message.extra)
+        yield from _named(message_path(request, i), message.extra)
         for j, part in enumerate(message.parts):
-            yield from _in_part(f"messages[{i}].content[{j}]", part)
+            yield from _in_part(part_path(request, i, j), part)
     for i, tool in enumerate(request.tools):
         yield from _named(f"tools[{i}]", tool.extra)
+
+
+def message_path(request: ChatRequest, index: int) -> str:
+    """Return what the client calls a message.
+
+    In Anthropic's format the system prompt stands beside the messages.
+    """
+    if request.format == "anthropic" and request.messages[0].role == "system":
+        return f"messages[{index - 1}]" if index else "system"
+    return f"messages[{index}]"
+
+
+def part_path(request: ChatRequest, message: int, part: int) -> str:
+    """Return what the client calls a part of a message."""
+    where = message_path(request, message)
+    return f"{where}[{part}]" if where == "system" else f"{where}.content[{part}]"
 
 
 _UNSET: Final = object()

@@ -170,3 +170,17 @@ def test_max_tokens_is_a_positive_number(duck, number):
 def test_without_a_model_that_has_a_name_one_must_be_given(duck, daemon):
     daemon.answers["GET /v1/models"] = {"object": "list", "data": []}
     assert duck("ask", "hi").status == 2
+
+
+def test_without_a_prompt_and_without_stdin_it_asks_for_one(duck, daemon, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    for words in ([], ["-"]):
+        ended = duck("ask", *words)
+        assert ended.status == 2
+        assert "ask what?" in ended.err
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "many", "1e3", "9" * 5000])
+def test_a_limit_that_is_none_is_refused_in_words(duck, daemon, capsys, limit):
+    assert duck("ask", "hi", f"--max-tokens={limit}").status == 2
+    assert "must be a whole number from 1 on" in capsys.readouterr().err

@@ -145,3 +145,39 @@ def test_the_client_imports_nothing_heavy(duck, daemon):
         "starlette",
     }
     assert not heavy & set(done.stderr.split())
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_standard_stream_that_is_closed_is_no_reason_to_break(duck, daemon, number):
+    script = f'exec {number}>&- {number}<&-; exec "$@"'
+    ended = subprocess.run(
+        ["sh", "-c", script, "sh", *PROGRAM, "status"],
+        check=False,
+        env=duck.environ | {"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert bool(ended.stdout) == (number != 1)
+
+
+def test_output_that_cannot_be_written_is_a_message(duck, daemon):
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [*PROGRAM, "status"],
+            check=False,
+            env=duck.environ | {"PATH": os.environ["PATH"]},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=20,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == "duck: cannot write the output: No space left on device\n"
+
+
+def test_no_color_means_no_escape_sequence_at_all(duck, daemon):
+    assert "\x1b" not in duck("status", terminal=True).out
+    duck.environ["NO_COLOR"] = ""
+    assert "\x1b" in duck("status", terminal=True).out

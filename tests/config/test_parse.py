@@ -183,6 +183,36 @@ def test_every_complaint_comes_at_once_with_key_found_and_allowed():
     assert "found nothing" in found["providers.openai.rate_limit.refill_rate"]
 
 
+def test_a_wrong_key_does_not_hide_what_is_wrong_with_the_others_together():
+    text = """
+    [service]
+    http = "127.0.0.1:8731"
+    drain_grace = "soon"
+    access = { mode = 600, group = "ducks" }
+    [cache]
+    enabled = true
+    ttl = "for ever"
+    [retry]
+    base_delay = "1 s and a bit"
+    max_delay = "1ms"
+    [providers.local]
+    adapter = "openai-compatible"
+    priority = "first"
+    """
+    with pytest.raises(ConfigError) as caught:
+        parse(text, file="x.toml", environ={})
+    assert {complaint.key for complaint in caught.value.complaints} == {
+        "service.http",
+        "service.drain_grace",
+        "service.access.mode",  # and nothing about the group that it has
+        "cache.enabled",
+        "cache.ttl",
+        "retry.base_delay",  # by which max_delay cannot be judged
+        "providers.local.base_url",
+        "providers.local.priority",
+    }
+
+
 def test_the_error_is_the_list_of_complaints_one_a_line():
     with pytest.raises(ConfigError) as refusal:
         read("a = 1\nb = '''x\ny'''\n")

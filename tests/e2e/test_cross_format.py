@@ -342,7 +342,7 @@ CACHED = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}
         ({"top_k": 5}, "top_k"),
         ({"service_tier": "standard_only"}, "service_tier"),
         ({"container": "c-1"}, "container"),
-        ({"system": [CACHED]}, "messages[0].content[0].cache_control"),
+        ({"system": [CACHED]}, "system[0].cache_control"),
         (said("user", CACHED), "messages[1].content[0].cache_control"),
         (said("user", DOCUMENT), "messages[1].content[0] (document)"),
         (said("assistant", SIGNED), "messages[1].content[0]"),

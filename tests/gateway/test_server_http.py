@@ -384,14 +384,17 @@ async def test_an_endless_answer_does_not_stop_the_other_connections():
         assert (await (await s.connect()).ask(GET)).status == 200
 
 
-async def test_json_of_errors_has_the_contracts_form():
+async def test_an_error_of_the_server_s_own_is_one_in_every_client_s_format():
     async with serving(echo) as s:
         client = await s.connect()
         reply = await client.ask(b"rubbish\r\n\r\n")
         assert reply.headers["content-type"] == "application/json"
         assert json.loads(reply.body) == {
+            "type": "error",
             "error": {
+                "type": "invalid_request_error",
                 "code": "invalid_request",
                 "message": "malformed HTTP request: bad request line",
-            }
+                "param": None,
+            },
         }

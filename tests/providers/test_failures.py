@@ -250,3 +250,9 @@ def test_a_key_that_an_upstream_echoes_is_not_passed_on():
     error = classify(401, openai(said))
     for start in range(len(KEY) - 11):
         assert KEY[start : start + 12] not in str(error)
+
+
+def test_a_key_in_the_place_of_the_field_is_not_passed_on_either():
+    error = classify(400, openai("bad", param=KEY))
+    assert error.param is not None
+    assert KEY[:12] not in error.param

@@ -202,6 +202,24 @@ async def test_no_secret_is_in_what_can_be_printed(caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_key_that_an_answer_echoes_is_masked(streamed):
+    key = KEY.encode()
+    events = [b"data: " + key[:7], key[7:] + b"\n\n", b"data: " + key[:9]]
+    script = [[head(CHUNKED) + chunked(*events)], [answer(b"{%b}" % key)]]
+    async with (
+        open_upstream(script) as upstream,
+        open_client(upstream.base_url) as client,
+    ):
+        if streamed:
+            async with client.stream("GET", "/") as response:
+                body = b"".join([piece async for piece in response.iter_bytes()])
+            assert body == b"data: [redacted]\n\ndata: " + key[:9]
+        else:
+            await client.request("GET", "/")
+            assert (await client.request("GET", "/")).body == b"{[redacted]}"
+
+
 async def test_a_header_that_cannot_be_sent_is_refused_before_anything_is_sent():
     async with (
         open_upstream([[answer(b"ok")]]) as upstream,

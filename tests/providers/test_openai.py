@@ -349,6 +349,23 @@ def test_what_cannot_be_translated_is_refused_by_name(fields, field):
     assert caught.value.provider == "duck"
 
 
+@pytest.mark.parametrize(
+    ("place", "field"),
+    [(0, "system[0].cache_control"), (1, "messages[0].content[0].cache_control")],
+)
+def test_a_field_is_named_as_the_client_wrote_it_with_its_system_beside(place, field):
+    hint = {"cache_control": {"type": "ephemeral"}}
+    given = tuple(
+        Message(
+            role=role, parts=(TextPart(text="x", extra=hint if at == place else {}),)
+        )
+        for at, role in enumerate(("system", "user"))
+    )
+    with pytest.raises(InvalidRequest) as caught:
+        OPENAI.check(ask(messages=given, format="anthropic"))
+    assert caught.value.param == field
+
+
 def test_a_request_in_openais_own_format_is_left_to_openai_to_judge():
     result = ToolResult(tool_call_id="c", content=(IMAGE,))
     OPENAI.check(

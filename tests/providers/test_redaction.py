@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import base64
+from itertools import pairwise
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from duckservice.providers.redaction import MASK, Redactor
+from duckservice.providers.redaction import MASK, BodyMask, MaskedForms, Redactor
 
 KEYS = st.text(
     st.characters(min_codepoint=33, max_codepoint=126), min_size=16, max_size=60
@@ -73,3 +74,47 @@ def test_a_placeholder_is_no_secret():
 
 def test_a_redactor_does_not_print_what_it_hides():
     assert "canary" not in repr(Redactor(["sk-canary-7f3a9c51d2"]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    key=st.text("ABCDEFGH0123456789-_", min_size=16, max_size=60),
+    before=st.text(" .,:", max_size=40),
+    after=st.text(" .,:", max_size=40),
+    cuts=st.sets(st.integers(1, 120)),
+)
+def test_a_secret_in_a_body_is_masked_wherever_the_body_is_cut(
+    key, before, after, cuts
+):
+    mask = BodyMask(MaskedForms([key]))
+    body = f"{before}{key}{after}".encode()
+    edges = [0, *sorted(cut for cut in cuts if cut < len(body)), len(body)]
+    pieces = [body[start:end] for start, end in pairwise(edges)]
+    passed = b"".join([*map(mask.feed, pieces), mask.finish()])
+    assert passed.decode() == f"{before}{MASK}{after}"
+
+
+@pytest.mark.parametrize("prefix", [b"", b"B", b"Be", b"Bearer "])
+def test_the_base64_of_a_secret_in_a_body_is_masked_too(prefix):
+    secret = "sk-canary-7f3a9c51d2"
+    mask = BodyMask(MaskedForms([secret]))
+    passed = mask.feed(base64.b64encode(prefix + secret.encode())) + mask.finish()
+    assert MASK.encode() in passed
+    assert len(passed) <= len(MASK) + 16
+
+
+@settings(max_examples=100, deadline=None)
+@given(key=KEYS, pieces=st.lists(st.binary(min_size=1, max_size=40), max_size=8))
+def test_a_body_without_the_secret_is_passed_on_as_it_is(key, pieces):
+    mask = BodyMask(MaskedForms([key]))
+    assert b"".join([*map(mask.feed, pieces), mask.finish()]) == b"".join(pieces)
+
+
+def test_an_event_is_not_held_back():
+    mask = BodyMask(MaskedForms(["sk-canary-7f3a9c51d2"]))
+    assert mask.feed(b'data: {"a": "sk-can"}\n\n') == b'data: {"a": "sk-can"}\n\n'
+
+
+def test_a_word_that_stands_in_for_a_key_is_not_masked_in_answers():
+    mask = BodyMask(MaskedForms(["not-needed"]))
+    assert mask.feed(b"a key is not-needed") == b"a key is not-needed"

@@ -160,3 +160,29 @@ async def test_cancelling_at_any_moment_leaks_nothing(autojump_clock) -> None:
         assert state["limiter"]["waiting"] == 0
         assert service.counters.in_flight == 0
         await service.complete(chat())
+
+
+@pytest.mark.parametrize("steps", range(1, 12))
+async def test_a_request_cancelled_at_any_step_leaves_no_permission(
+    steps, autojump_clock
+) -> None:
+    config = mock_config(
+        "a",
+        max_concurrency=2,
+        rate_limit=RateLimitConfig(capacity=2, refill_rate=1.0),
+    )
+    provider = MockProvider("a", MockScript(latency=5.0))
+    async with running(config, a=provider) as (service, _):
+        for _ in range(3):  # granted at once, then waiting for the limit, for a turn
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(service.complete, chat())
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        queue = await service.queue()
+        assert (queue["running"], queue["waiting"]) == (0, 0)
+        (state,) = await service.providers()
+        assert state["in_flight"] == 0
+        assert state["limiter"]["waiting"] == 0

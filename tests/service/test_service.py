@@ -324,7 +324,8 @@ async def test_who_waits_for_the_limiter_is_not_sent_to_a_provider_that_rests(
     limit = RateLimitConfig(capacity=3, refill_rate=1.0)
     config = mock_config("a", rate_limit=limit, retry=RetryConfig(max_attempts=1))
     codes = list[str]()
-    async with running(config, a=MockProvider("a", FAILS)) as (service, _):
+    fails = MockScript(failure_rate=1.0, latency=0.5)
+    async with running(config, a=MockProvider("a", fails)) as (service, _):
 
         async def one() -> None:
             with pytest.raises(DuckError) as info:
@@ -340,7 +341,7 @@ async def test_who_waits_for_the_limiter_is_not_sent_to_a_provider_that_rests(
         assert state["in_flight"] == 0
         assert state["limiter"]["waiting"] == 0
         # Whoever was not sent has taken nothing from the limit.
-        await trio.sleep(2.0)
+        await trio.sleep(3.0)
         (state,) = await service.providers()
         assert state["limiter"]["available"] == 3
         assert (await service.queue())["running"] == 0

@@ -36,4 +36,8 @@ class Models:
         for model in await self.service.models():
             if model.id == wanted:
                 return json_bytes(encode_model(model))
-        raise ModelNotFound("no provider serves a model of this name", param="id")
+        raise ModelNotFound(
+            "the configuration names no model of this id; a provider whose `models`"
+            " hold a pattern such as gpt-* may serve it all the same",
+            param="id",
+        )

@@ -50,6 +50,8 @@ def decode_object(body: bytes) -> Fields:
     Of a key that is given twice the last one holds, as with Python's ``json``.
     NaN, numbers beyond a float and lone surrogates are no JSON.
     """
+    if not body:
+        raise InvalidRequest("the body is empty; expected a JSON object")
     try:
         value: Any = _decode(body)
     except RecursionError:

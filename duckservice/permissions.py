@@ -1,0 +1,236 @@
+"""The leave to send one request to one provider: turn, permit and grant.
+
+The turn is the queue's, the permit the breaker's, the grant the rate limiter's.
+They are asked for one by one, each waiting as long as it takes, so that nobody
+holds a permit while waiting for a turn. Where nothing suggests a wait, all three
+are asked for at once: that saves four passes through the scheduler. If one of
+them is not there at once after all, the others are given back.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TypeVar
+
+import attrs
+import trio
+
+from duckservice.actors.circuit_breaker import CircuitBreaker
+from duckservice.actors.rate_limiter import RateLimiter
+from duckservice.actors.request_queue import RequestQueue
+from duckservice.asking import ask, tell
+from duckservice.call import Priority
+from duckservice.completion import ChatRequest, EmbeddingRequest
+from duckservice.core.circuit_breaker import Closed, Open, Outcome, Permit
+from duckservice.core.limiter import Grant
+from duckservice.core.request_queue import Turn
+from duckservice.errors import CircuitOpen, DuckError
+from duckservice.events import EventSink
+from duckservice.spending import likely_usage
+from duckservice.tree import Guarded, Parts
+from supervisors import CallError, Reply
+
+T = TypeVar("T")
+
+_tickets = itertools.count(1)
+
+
+@attrs.frozen
+class Permissions:
+    """All that it takes to send one request."""
+
+    turn: Turn
+    permit: Permit
+    grant: Grant
+
+
+async def get_permissions(
+    parts: Parts,
+    emit: EventSink,
+    guarded: Guarded,
+    request: ChatRequest | EmbeddingRequest,
+    priority: Priority,
+) -> Permissions:
+    """Wait for all permissions; when cancelled or refused, leave nothing behind.
+
+    Raises:
+        CircuitOpen: the provider's breaker refuses.
+        RateLimited: the request can never fit the rate limit.
+        QueueFull: too many wait already.
+        Unavailable, InternalError: an actor does not answer.
+    """
+    asking = _Asking(
+        parts, emit, guarded, priority, _tokens_to_reserve(guarded, request)
+    )
+    if asking.may_get_them_at_once():
+        permissions = await asking.at_once()
+        if permissions is not None:
+            return permissions
+    return await asking.one_by_one()
+
+
+@attrs.define(eq=False)
+class _Asking:
+    """One request's way to its permissions."""
+
+    parts: Parts
+    emit: EventSink
+    guarded: Guarded
+    priority: Priority
+    tokens: int
+    turn: Turn | None = None
+    permit: Permit | None = None
+    grant: Grant | None = None
+
+    def may_get_them_at_once(self) -> bool:
+        """Say whether the board shows nothing that one would have to wait for."""
+        its = self.guarded.board
+        return (
+            len(its.turns) < its.max_concurrency
+            and isinstance(its.breaker, Closed)
+            and not self.parts.board.paused
+        )
+
+    async def at_once(self) -> Permissions | None:
+        """Ask for all three in one go; None if one of them is not there at once.
+
+        Why it is not, is found out by asking one by one.
+        """
+        ticket, guarded = next(_tickets), self.guarded
+        sent = list[Reply[Turn] | Reply[Permit | None]]()
+        try:
+            turn = self.parts.queue.send_request(
+                RequestQueue.enter, ticket, guarded.config.name, self.priority
+            )
+            sent.append(turn)
+            permit = guarded.breaker.send_request(CircuitBreaker.admit)
+            sent.append(permit)
+            grant = guarded.limiter.send_request(
+                RateLimiter.acquire, ticket, self.tokens, self.priority
+            )
+        except CallError:
+            # Nobody has read them yet, so they will be skipped.
+            for reply in sent:
+                reply.abandon()
+            return None
+        try:
+            self._have(await turn)
+        except (CallError, DuckError):
+            pass
+        except trio.Cancelled:
+            tell(self.emit, lambda: self.parts.queue.cast(RequestQueue.forget, ticket))
+            raise
+        finally:
+            # All three were read in the same pass through the scheduler.
+            self.permit, self.grant = _value(permit), _value(grant)
+            if self.grant is None:
+                tell(
+                    self.emit, lambda: guarded.limiter.cast(RateLimiter.forget, ticket)
+                )
+            if self.turn is None or self.permit is None or self.grant is None:
+                self._give_back()
+        return None if self.turn is None else self._all()
+
+    async def one_by_one(self) -> Permissions:
+        """Wait for each, in the order in which they are scarce for the longest."""
+        try:
+            self._have(await self._ask_turn())
+            self.permit = await self._ask_permit()
+            self.grant = await self._ask_grant()
+            if self.permit.era != self.guarded.board.breaker.era:
+                # The breaker has opened while we waited for the limiter. What was
+                # permitted before must not be sent to a provider that has a rest.
+                self.permit = None
+                self.permit = await self._ask_permit()
+        except BaseException:
+            self._give_back()
+            raise
+        return self._all()
+
+    async def _ask_turn(self) -> Turn:
+        ticket, queue = next(_tickets), self.parts.queue
+        lane, priority = self.guarded.config.name, self.priority
+        try:
+            return await ask(
+                lambda: queue.call(RequestQueue.enter, ticket, lane, priority)
+            )
+        except trio.Cancelled:
+            tell(self.emit, lambda: queue.cast(RequestQueue.forget, ticket))
+            raise
+
+    async def _ask_permit(self) -> Permit:
+        breaker, name = self.guarded.breaker, self.guarded.config.name
+        permit = await ask(lambda: breaker.call(CircuitBreaker.admit), provider=name)
+        if permit is not None:
+            return permit
+        # A probe that is out ends sooner than it expires; nobody knows when.
+        state = self.guarded.board.breaker
+        at = state.until if isinstance(state, Open) else None
+        raise CircuitOpen(
+            f"{name!r} has failed too often, and is left alone for now",
+            provider=name,
+            retry_after=None if at is None else max(0.0, at - trio.current_time()),
+        )
+
+    async def _ask_grant(self) -> Grant:
+        ticket, limiter = next(_tickets), self.guarded.limiter
+        tokens, priority = self.tokens, self.priority
+        try:
+            return await ask(
+                lambda: limiter.call(RateLimiter.acquire, ticket, tokens, priority),
+                provider=self.guarded.config.name,
+            )
+        except trio.Cancelled:
+            tell(self.emit, lambda: limiter.cast(RateLimiter.forget, ticket))
+            raise
+
+    def _have(self, turn: Turn) -> None:
+        """Enter the turn on the board, before anything can come between."""
+        self.turn = turn
+        self.guarded.board.turns.add(turn.id)
+
+    def _all(self) -> Permissions:
+        assert self.turn is not None
+        assert self.permit is not None
+        assert self.grant is not None
+        return Permissions(self.turn, self.permit, self.grant)
+
+    def _give_back(self) -> None:
+        guarded = self.guarded
+        turn, permit, grant = self.turn, self.permit, self.grant
+        self.turn = self.permit = self.grant = None
+        if turn is not None:
+            guarded.board.turns.discard(turn.id)
+            tell(self.emit, lambda: self.parts.queue.cast(RequestQueue.leave, turn))
+        if permit is not None:
+            unused = permit, Outcome.NEITHER, 0.0
+            tell(
+                self.emit,
+                lambda: guarded.breaker.cast(CircuitBreaker.settle, *unused),
+            )
+        if grant is not None:
+            tell(self.emit, lambda: guarded.limiter.cast(RateLimiter.give_back, grant))
+
+
+def _value(reply: Reply[T]) -> T | None:
+    """Return an answer that was given and not taken yet; give up on any other."""
+    if not reply.settled:
+        reply.abandon()
+        return None
+    try:
+        return reply.unwrap()
+    except (CallError, DuckError):
+        return None
+
+
+def _tokens_to_reserve(
+    guarded: Guarded, request: ChatRequest | EmbeddingRequest
+) -> int:
+    limit = guarded.config.limits.tokens_per_minute
+    if limit is None:
+        return 0
+    usage = likely_usage(request)
+    if isinstance(request, ChatRequest) and request.max_tokens is None:
+        # What the client did not bound must not keep it from being sent at all.
+        return max(usage.input_tokens, min(usage.total_tokens, limit))
+    return usage.total_tokens
