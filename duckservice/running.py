@@ -30,7 +30,7 @@ from duckservice.errors import DuckError, InvalidRequest, NotFound, Unavailable
 from duckservice.providers.base import Provider
 from duckservice.service import Service
 from duckservice.tree import GATEWAY, Guarded, Seams, make_parts, tree
-from supervisors import ChildNotFound, Node, Supervisor, open_supervisor
+from supervisors import ChildNotFound, Node, Supervisor, emit, open_supervisor
 
 Json: TypeAlias = dict[str, Any]
 
@@ -227,6 +227,8 @@ async def open_running(
     from the service, the child that serves a socket.
     """
     seams = seams or Seams()
+    # A failing logger must not fail a request, nor crash an actor.
+    seams = attrs.evolve(seams, emit=partial(emit, seams.emit))
     parts = make_parts(config, _makers(config, providers))
     service = RunningService(config, parts, seams)
     spec = tree(

@@ -24,7 +24,10 @@ from duckservice.completion import (
     Completion,
     EmbeddingRequest,
     Embeddings,
+    Started,
+    TextDelta,
     Usage,
+    UsageReport,
 )
 from duckservice.config import Config
 from duckservice.core import circuit_breaker, retry
@@ -250,9 +253,8 @@ class Service:
         candidates = [_candidate(guarded, now, priced) for guarded in able]
         route = order(candidates, strategy, chance)
         if isinstance(route, NoneEligible):
-            names = ", ".join(repr(guarded.config.name) for guarded in able)
             wait = None if route.retry_at is None else max(0.0, route.retry_at - now)
-            msg = f"left alone for now, after failures: {names}"
+            msg = "; ".join(_why_it_rests(guarded) for guarded in able)
             refusals.append(CircuitOpen(msg, retry_after=wait))
             return ()
         by_name = {guarded.config.name: guarded for guarded in able}
@@ -415,13 +417,39 @@ async def _open_stream(attempt: Attempt, request: ChatRequest) -> OpenStream:
             batches = await stack.enter_async_context(
                 attempt.guarded.provider.stream(request)
             )
-            first = await anext(batches, None)
-            if first is None:
-                msg = "the stream ended before it began"
-                raise BadProviderResponse(msg, provider=attempt.guarded.config.name)
-            attempt.answered()
-            attempt.meter.read(first)
+            first = await _first_words(attempt, batches)
             return OpenStream(attempt, first, batches, stack.pop_all())
+
+
+async def _first_words(
+    attempt: Attempt, batches: AsyncIterator[Sequence[Chunk]]
+) -> Sequence[Chunk]:
+    """Return the first chunks, up to those that tell the client something.
+
+    Until then another provider can still take over unseen: some accept a request,
+    begin a stream, and only then say that they are overloaded.
+    """
+    first: Sequence[Chunk] = ()
+    async for batch in batches:
+        attempt.answered()
+        attempt.meter.read(batch)
+        first = (*first, *batch) if first else batch
+        if any(map(_tells_something, batch)):
+            return first
+    if not first:
+        msg = "the stream ended before it began"
+        raise BadProviderResponse(msg, provider=attempt.guarded.config.name)
+    return first
+
+
+def _tells_something(chunk: Chunk) -> bool:
+    match chunk:
+        case Started() | UsageReport():
+            return False
+        case TextDelta(text=text, extra=extra):
+            return bool(text or extra)
+        case _:
+            return True
 
 
 @attrs.define(eq=False)
@@ -527,6 +555,13 @@ def _candidate(
         latency=its.health.latency,
         price=None if priced is None else likely_cost(guarded.provider, priced),
     )
+
+
+def _why_it_rests(guarded: Guarded) -> str:
+    name = repr(guarded.config.name)
+    if isinstance(guarded.board.breaker, circuit_breaker.Disabled):
+        return f"{name} is disabled"
+    return f"{name} is left alone for now, after failures"
 
 
 def _blocked(guarded: Guarded, now: float) -> bool:

@@ -50,6 +50,7 @@ from supervisors._events import (
     GaveUp as GaveUp,
     ShutdownError as ShutdownError,
     StartError as StartError,
+    emit as emit,
 )
 from supervisors._exit import (
     Crashed as Crashed,

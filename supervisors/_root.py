@@ -78,12 +78,14 @@ async def open_supervisor(
     If the root gives up, the block is cancelled and `RestartIntensityReached`
     is raised at its end. Raises as `supervise`, and what the block raises.
     """
-    ends = list[BaseException]()
+    tree: BaseException | None = None
+    mine: BaseException | None = None
     async with trio.open_nursery() as nursery:
         block = trio.CancelScope()
         status = _Started()
 
         async def run() -> None:
+            nonlocal tree
             try:
                 await supervise(
                     spec,
@@ -92,7 +94,7 @@ async def open_supervisor(
                     task_status=status,
                 )
             except (Exception, *_INTERRUPTS) as end:  # noqa: BLE001 - raised below, outside our nursery
-                ends.append(end)
+                tree = end
             block.cancel()
             status.up.set()
 
@@ -103,16 +105,27 @@ async def open_supervisor(
                 try:
                     yield status.root
                 except (Exception, *_INTERRUPTS) as end:  # noqa: BLE001 - raised below, outside our nursery
-                    ends.append(end)
+                    mine = end
         nursery.cancel_scope.cancel()
-    if len(ends) > 1 and isinstance(ends[1], CallError):
-        # The tree gave up, so a call in the block failed: one cause, not two.
-        del ends[1]
-    if len(ends) > 1:
+    if tree is None and mine is not None:
+        raise mine
+    if tree is not None and (mine is None or _follows_from_a_call(mine)):
+        raise tree
+    if tree is not None and mine is not None:
         msg = "the block and its supervision tree both failed"
-        raise BaseExceptionGroup(msg, ends)
-    if ends:
-        raise ends[0]
+        raise BaseExceptionGroup(msg, [tree, mine])
+
+
+def _follows_from_a_call(error: BaseException | None) -> bool:
+    """Say whether a failed call is behind *error*: one cause then, and not two.
+
+    When a tree gives up, calls to its actors fail.
+    """
+    while error is not None:
+        if isinstance(error, CallError):
+            return True
+        error = error.__cause__
+    return False
 
 
 _INTERRUPTS = (KeyboardInterrupt, SystemExit)

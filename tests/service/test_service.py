@@ -25,7 +25,9 @@ from duckservice.errors import (
 from duckservice.events import AttemptEnded
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockReply, MockScript
+from duckservice.running import open_running
 from duckservice.service import SERVING_MAX
+from duckservice.tree import Seams
 
 from .conftest import chat, mock_config, running
 
@@ -467,3 +469,41 @@ async def test_costs_are_told_since_a_moment(autojump_clock) -> None:
         await service.complete(chat())
         assert (await service.costs("model", 0.0))["total"]["requests"] == 1
         assert (await service.costs("model", 2_000_000.0))["total"]["requests"] == 0
+
+
+async def test_a_stream_that_fails_before_its_first_word_is_replaced(
+    autojump_clock,
+) -> None:
+    config = mock_config("cut", "good")
+    cut = MockProvider("cut", MockScript(cut_after=0))
+    async with running(config, cut=cut, good=MockProvider("good")) as (service, _):
+        text = ""
+        async with service.stream(chat("one two")) as answer:
+            assert answer.report.provider == "good"
+            async for batch in answer.batches:
+                text += "".join(c.text for c in batch if isinstance(c, TextDelta))
+        assert text == "one two"
+
+
+async def test_a_failing_log_fails_no_request(autojump_clock, monkeypatch) -> None:
+    failures = list[object]()
+    monkeypatch.setattr("sys.unraisablehook", failures.append)
+
+    def broken(_event) -> None:
+        raise OSError("the disk is full")
+
+    providers = {"a": MockProvider("a")}
+    async with open_running(
+        mock_config("a"), providers=providers, seams=Seams(emit=broken)
+    ) as service:
+        assert (await service.complete(chat())).value.text == "hello"
+    assert failures
+
+
+async def test_a_refusal_says_whether_somebody_has_disabled_the_provider(
+    autojump_clock,
+) -> None:
+    async with running(mock_config("a"), a=MockProvider("a")) as (service, _):
+        await service.provider_action("a", "disable")
+        with pytest.raises(CircuitOpen, match="'a' is disabled"):
+            await service.complete(chat())

@@ -10,12 +10,15 @@ import trio
 from trio.testing import MockClock
 
 from supervisors import (
+    ActorRef,
     ActorStopped,
+    CallError,
     Event,
     RestartIntensityReached,
     StartFailed,
     Supervisor,
     SupervisorSpec,
+    actor,
     open_supervisor,
     supervise,
 )
@@ -161,3 +164,24 @@ async def test_a_hook_that_raises_ends_nothing_and_is_not_hushed_up(
         assert root.inspect().children[0].restarts == 1
     assert [type(each.exc_value) for each in unraisable] == [Boom] * 3
     assert "The event hook failed on ChildStarted" in unraisable[0].err_msg
+
+
+async def test_what_follows_from_a_failed_call_is_not_a_second_failure(autojump_clock):
+    ref = ActorRef("worker")
+
+    class Worker:
+        def fail(self) -> None:
+            raise ValueError
+
+        async def wait(self) -> None:
+            await trio.sleep_forever()
+
+    with pytest.raises(RestartIntensityReached):
+        async with open_supervisor(
+            SupervisorSpec(children=[actor(ref, Worker)], max_restarts=0)
+        ):
+            ref.cast(Worker.fail)
+            try:
+                await ref.call(Worker.wait)
+            except CallError as error:
+                raise RuntimeError("no answer") from error
