@@ -24,10 +24,7 @@ from duckservice.completion import (
     Completion,
     EmbeddingRequest,
     Embeddings,
-    Started,
-    TextDelta,
     Usage,
-    UsageReport,
 )
 from duckservice.config import Config
 from duckservice.core import circuit_breaker, retry
@@ -417,39 +414,13 @@ async def _open_stream(attempt: Attempt, request: ChatRequest) -> OpenStream:
             batches = await stack.enter_async_context(
                 attempt.guarded.provider.stream(request)
             )
-            first = await _first_words(attempt, batches)
+            first = await anext(batches, None)
+            if first is None:
+                msg = "the stream ended before it began"
+                raise BadProviderResponse(msg, provider=attempt.guarded.config.name)
+            attempt.answered()
+            attempt.meter.read(first)
             return OpenStream(attempt, first, batches, stack.pop_all())
-
-
-async def _first_words(
-    attempt: Attempt, batches: AsyncIterator[Sequence[Chunk]]
-) -> Sequence[Chunk]:
-    """Return the first chunks, up to those that tell the client something.
-
-    Until then another provider can still take over unseen: some accept a request,
-    begin a stream, and only then say that they are overloaded.
-    """
-    first: Sequence[Chunk] = ()
-    async for batch in batches:
-        attempt.answered()
-        attempt.meter.read(batch)
-        first = (*first, *batch) if first else batch
-        if any(map(_tells_something, batch)):
-            return first
-    if not first:
-        msg = "the stream ended before it began"
-        raise BadProviderResponse(msg, provider=attempt.guarded.config.name)
-    return first
-
-
-def _tells_something(chunk: Chunk) -> bool:
-    match chunk:
-        case Started() | UsageReport():
-            return False
-        case TextDelta(text=text, extra=extra):
-            return bool(text or extra)
-        case _:
-            return True
 
 
 @attrs.define(eq=False)

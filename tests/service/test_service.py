@@ -471,20 +471,6 @@ async def test_costs_are_told_since_a_moment(autojump_clock) -> None:
         assert (await service.costs("model", 2_000_000.0))["total"]["requests"] == 0
 
 
-async def test_a_stream_that_fails_before_its_first_word_is_replaced(
-    autojump_clock,
-) -> None:
-    config = mock_config("cut", "good")
-    cut = MockProvider("cut", MockScript(cut_after=0))
-    async with running(config, cut=cut, good=MockProvider("good")) as (service, _):
-        text = ""
-        async with service.stream(chat("one two")) as answer:
-            assert answer.report.provider == "good"
-            async for batch in answer.batches:
-                text += "".join(c.text for c in batch if isinstance(c, TextDelta))
-        assert text == "one two"
-
-
 async def test_a_failing_log_fails_no_request(autojump_clock, monkeypatch) -> None:
     failures = list[object]()
     monkeypatch.setattr("sys.unraisablehook", failures.append)
