@@ -97,7 +97,11 @@ class Daemon:
         """Serve the socket; the gateway's place in the tree.
 
         The listener outlives a crash of the gateway, so no client is refused.
+        Once the daemon stops it is closed, and there is nothing left to serve.
         """
+        if self._stopping.is_set():
+            task_status.started()
+            return
         self._server = make_server()
         task_status.started()
         await self._server.serve()

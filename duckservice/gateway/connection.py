@@ -140,7 +140,7 @@ class Connection:
     # What the exchange does.
 
     async def give_up(self, refusal: Refusal | None) -> NoReturn:
-        """End the connection; with None, because the client is gone.
+        """End the connection; with None, because nothing can be said to the client.
 
         Raises `trio.Cancelled`, or `trio.BrokenResourceError` if the caller is
         shielded from it.

@@ -12,6 +12,8 @@ here, and a client sends no faster than the application reads.
 
 A client that hangs up, stalls or breaks a limit makes both `receive` and `send`
 raise `trio.Cancelled`; ``http.disconnect`` is only received after the answer.
+So does the next `send` after one that was cancelled (by a deadline of the
+application's, say) while the kernel had not taken all of its piece.
 """
 
 from __future__ import annotations
@@ -62,6 +64,7 @@ class Exchange:
         "_sends",
         "_start",
         "_state",
+        "_torn",
         "_unread",
         "answered",
         "keep_alive",
@@ -87,6 +90,8 @@ class Exchange:
         self._left = _NO_LENGTH
         """What the answer's body still lacks, where its length was announced."""
         self._sends = 0
+        self._torn = False
+        """Whether a piece is on its way, or was cut off on it for ever."""
         self.started = False
         """Whether the client may have received a part of the answer."""
         self.answered = False
@@ -230,6 +235,9 @@ class Exchange:
         if not self._sends % _SENDS_PER_CHECKPOINT:
             # An application that never waits must not stop the other connections.
             await trio.lowlevel.checkpoint()
+        if self._torn:
+            # The client would take what follows for the rest of that piece.
+            await self._connection.give_up(None)
         head = b"" if self.started else self._begin(start, body, more)
         if self._bodiless:
             body = b""
@@ -281,10 +289,12 @@ class Exchange:
 
     async def _transmit(self, data: bytes, more: bytes = b"") -> None:
         connection = self._connection
+        self._torn = True
         try:
             await connection.client.send(data, more, stall=connection.limits.send_stall)
         except (trio.BrokenResourceError, trio.TooSlowError):
             await connection.give_up(None)
+        self._torn = False
 
 
 def _announced(headers: list[tuple[bytes, bytes]]) -> tuple[int, bool]:

@@ -116,6 +116,7 @@ class Server:
         self._limits = limits
         self._listeners = list(listeners)
         self._nursery: trio.Nursery | None = None
+        """Where connections run; None unless they are accepted."""
         self._connections: dict[int, Connection] = {}
         self._hangups = select.epoll()
         self._occupied = trio.Event()
@@ -141,22 +142,27 @@ class Server:
                 nursery.start_soon(self._expire_connections)
                 for listener in self._listeners:
                     nursery.start_soon(self._accept, listener)
-                await self._drained.wait()
-                await self.wait_idle()
+                try:
+                    await self._drained.wait()
+                    await self.wait_idle()
+                finally:
+                    # Here, while it still takes tasks: behind the block, `drain`
+                    # could come between the nursery's end and ours.
+                    self._nursery = None
                 nursery.cancel_scope.cancel(reason="the server is drained")
 
     def drain(self) -> None:
         """Take no new connection; close each one when its request is answered.
 
+        Where `serve` does not run, or has failed, this only closes the listeners.
         A second call does nothing.
         """
         if self._shared.draining:
             return
         self._shared.draining = True
         for listener in self._listeners:
-            if self._nursery is not None:
-                # Closing would reset those who have connected already.
-                self._accept_nowait(listener)
+            # Closing resets those who have connected already: accept them first.
+            self._accept_nowait(listener)
             trio.lowlevel.notify_closing(listener.socket)
             listener.close()
         for connection in self._connections.values():
@@ -192,6 +198,9 @@ class Server:
 
     def _accept_nowait(self, listener: Listener) -> bool:
         """Accept who waits; return False if the system does not allow it now."""
+        nursery = self._nursery
+        if nursery is None:
+            return True
         for _ in range(_ACCEPTS_PER_TURN):
             try:
                 sock, _address = listener.socket.accept()
@@ -201,11 +210,10 @@ class Server:
                 # No file descriptor is left, or the like. It will pass.
                 _log.warning("gateway.accept_failed", error=str(error))
                 return False
-            self._admit(sock)
+            self._admit(sock, nursery)
         return True
 
-    def _admit(self, sock: socket.socket) -> None:
-        assert self._nursery is not None
+    def _admit(self, sock: socket.socket, nursery: trio.Nursery) -> None:
         try:
             connection = Connection(sock, self._shared)
         except OSError:
@@ -214,12 +222,12 @@ class Server:
             return
         if len(self._connections) < self._limits.connections_max:
             self._remember(connection)
-            self._nursery.start_soon(self._run, connection)
+            nursery.start_soon(self._run, connection)
             return
         self._refused += 1
         if self._refusing < _REFUSED_AT_ONCE_MAX:
             self._refusing += 1
-            self._nursery.start_soon(self._turn_away, connection)
+            nursery.start_soon(self._turn_away, connection)
         else:
             # Telling everybody why would be a way around the limit.
             connection.close()

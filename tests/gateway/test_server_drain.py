@@ -1,3 +1,4 @@
+import contextlib
 import socket
 import tempfile
 from pathlib import Path
@@ -7,6 +8,7 @@ import trio
 import trio.testing
 
 from duckservice.gateway.server import Server, serve
+from duckservice.gateway.tcp_socket import bind_tcp
 from duckservice.gateway.unix_socket import bind_unix
 from tests.gateway.serving import GET, Hanging, RawClient, answer, echo, serving, until
 
@@ -128,6 +130,26 @@ async def test_draining_before_serving_ends_it_at_once():
         server.drain()
         with trio.fail_after(5):
             await server.serve()
+
+
+async def test_draining_a_server_that_has_ended_turns_away_who_waits(tcp):
+    with contextlib.ExitStack() as stack:
+        if tcp:
+            listener = stack.enter_context(bind_tcp("127.0.0.1", 0))
+        else:
+            directory = stack.enter_context(tempfile.TemporaryDirectory())
+            listener = stack.enter_context(bind_unix(Path(directory, "s")))
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(_serve, echo, listener)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        with socket.socket(listener.socket.family) as waiting:
+            waiting.connect(listener.socket.getsockname())
+            server.drain()
+            assert listener.socket.fileno() == -1
+            assert server.statistics().connections == 0
+            with pytest.raises(ConnectionResetError):
+                waiting.recv(1)
 
 
 async def test_cancellation_aborts_at_once_and_leaves_the_listener_to_a_successor():

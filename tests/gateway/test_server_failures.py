@@ -152,6 +152,36 @@ async def test_a_failure_within_a_stream_never_looks_like_its_end(tcp):
             await client.chunk()
 
 
+@pytest.mark.parametrize("tcp", [False, True])
+@pytest.mark.parametrize("headers", [[], [(b"content-length", b"50000000")]])
+@pytest.mark.parametrize("last", [b"", b"event: error"])
+async def test_nothing_follows_a_piece_that_was_torn_by_a_cancellation(
+    tcp, headers, last
+):
+    piece = bytes(50_000_000 - len(last))
+    deadlines = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        with trio.CancelScope() as deadline:
+            deadlines.append(deadline)
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": last})
+
+    with capture_logs() as logs:
+        async with serving(app, tcp=tcp) as s:
+            client = await s.connect()
+            await client.send(GET + GET)
+            await client.head()
+            deadlines[0].cancel()
+            torn = await client.rest()
+            await s.disconnected()
+    assert len(torn) < len(piece)
+    assert not torn.removeprefix(b"%x\r\n" % len(piece)).strip(b"\0")
+    assert len(deadlines) == 1
+    assert logs == []
+
+
 async def test_a_failure_within_a_stream_to_http_1_0_resets_a_tcp_connection():
     go_on = trio.Event()
 

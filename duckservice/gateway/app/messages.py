@@ -11,12 +11,14 @@ from duckservice.gateway.wire.anthropic_messages import (
 )
 from duckservice.gateway.wire.anthropic_reply import encode_completion
 from duckservice.gateway.wire.anthropic_stream import MessageStreamEncoder
+from duckservice.gateway.wire.headers import read_betas
 
 
 async def create_message(exchange: Exchange) -> None:
     """Answer a messages request, whole or as a stream."""
     options = exchange.options()
-    wire = decode_messages(await exchange.body())
+    betas = read_betas(exchange.scope["headers"])
+    wire = decode_messages(await exchange.body(), betas)
     service = exchange.host.service
     if wire.stream:
         stream = service.stream(wire.request, options)
@@ -29,7 +31,8 @@ async def create_message(exchange: Exchange) -> None:
 async def count_tokens(exchange: Exchange) -> None:
     """Answer how long a prompt is."""
     options = exchange.options()
-    request = decode_count_tokens(await exchange.body())
+    betas = read_betas(exchange.scope["headers"])
+    request = decode_count_tokens(await exchange.body(), betas)
     usage = await exchange.host.service.count_tokens(request, options)
     body = msgspec.json.encode({"input_tokens": usage.input_tokens})
     await exchange.reply_plain(body)

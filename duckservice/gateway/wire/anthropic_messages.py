@@ -106,21 +106,24 @@ class MessagesWire:
     stream: bool = False
 
 
-def decode_messages(body: bytes) -> MessagesWire:
-    """Read a body of ``/v1/messages``; raise only `InvalidRequest`."""
+def decode_messages(body: bytes, betas: tuple[str, ...] = ()) -> MessagesWire:
+    """Read a body of ``/v1/messages``; raise only `InvalidRequest`.
+
+    *betas* come by header, as `read_betas` has them.
+    """
     fields = decode_object(body)
     if fields.get("max_tokens") is None:
         raise refused("max_tokens", "is required: a whole number")
     stream = flag(fields, "stream", "") is True
-    return MessagesWire(request=read_messages(fields), stream=stream)
+    return MessagesWire(request=read_messages(fields, betas), stream=stream)
 
 
-def decode_count_tokens(body: bytes) -> ChatRequest:
+def decode_count_tokens(body: bytes, betas: tuple[str, ...] = ()) -> ChatRequest:
     """Read a body of ``/v1/messages/count_tokens``; raise only `InvalidRequest`."""
-    return read_messages(decode_object(body))
+    return read_messages(decode_object(body), betas)
 
 
-def read_messages(fields: Fields) -> ChatRequest:
+def read_messages(fields: Fields, betas: tuple[str, ...] = ()) -> ChatRequest:
     """Read a decoded body; ``max_tokens`` may be absent."""
     extra = dict(extras(fields, _TOP))
     tool_choice, parallel = _tool_choice(fields, extra)
@@ -143,6 +146,7 @@ def read_messages(fields: Fields) -> ChatRequest:
         user=text(metadata, "user_id", "metadata"),
         format="anthropic",
         extra=extra,
+        betas=betas,
     )
 
 

@@ -21,6 +21,8 @@ TAG_VALUE_CHARS_MAX = 256
 REQUEST_ID_CHARS_MAX = 128
 IDEMPOTENCY_KEY_CHARS_MAX = 255
 DEADLINE_SECONDS_MAX = 366 * 86_400
+BETAS_MAX = 32
+BETA_CHARS_MAX = 128
 
 _UNDERSTOOD = {
     b"duck-priority": "Duck-Priority",
@@ -73,6 +75,26 @@ def read_options(
         or new_request_id(),
         submitter=submitter,
     )
+
+
+def read_betas(headers: Iterable[Header]) -> tuple[str, ...]:
+    """Return the features that ``anthropic-beta`` asks for, each once.
+
+    As any list, it may come in several headers. Raises `InvalidRequest`, naming
+    the header.
+    """
+    values = [value for name, value in headers if name == b"anthropic-beta"]
+    if not values:
+        return ()
+    pieces = b",".join(values).decode("latin-1").split(",")
+    betas = tuple(dict.fromkeys(beta for p in pieces if (beta := p.strip(" \t"))))
+    if len(betas) > BETAS_MAX:
+        raise _bad("Anthropic-Beta", f"has more than {BETAS_MAX} values")
+    for beta in betas:
+        if len(beta) > BETA_CHARS_MAX or _VISIBLE.fullmatch(beta) is None:
+            allowed = f"1 to {BETA_CHARS_MAX} visible ASCII characters"
+            raise _bad("Anthropic-Beta", f"its values must have {allowed}")
+    return betas
 
 
 def report_headers(report: CallReport, *, streaming: bool = False) -> list[Header]:
