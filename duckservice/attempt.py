@@ -216,9 +216,15 @@ class Attempt:
                 output_tokens=usage.output_tokens,
                 cost_usd=None if cost is None else usd(cost),
                 estimated=usage.estimated,
-                error=None if error is None else error.message,
+                error=None if error is None else self._loggable(error),
+                upstream_status=None if error is None else error.upstream_status,
             )
         )
+
+    def _loggable(self, error: DuckError) -> str | None:
+        if error.quotes_provider and not self.parts.debug_bodies:
+            return None
+        return error.message
 
     def _cost(self, usage: Usage) -> int | None:
         return self.guarded.provider.estimate_cost(usage, self.request.model)

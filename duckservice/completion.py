@@ -198,6 +198,12 @@ class ChatRequest:
     """The format in which the client wrote it; says how to read ``extra``."""
     extra: Mapping[str, Any] = NOTHING
     """Top-level fields that only ``format`` knows."""
+    betas: tuple[str, ...] = ()
+    """Features that an Anthropic client asks for by header (``anthropic-beta``).
+
+    Other formats ignore them: the fields that they would enable are refused by
+    name themselves.
+    """
 
 
 @attrs.frozen(kw_only=True)

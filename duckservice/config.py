@@ -164,6 +164,7 @@ class TimeoutConfig:
     first_byte: Seconds = 60.0
     idle: Seconds = 30.0
     total: Seconds = 600.0
+    """Of the provider's time: what a slow reader of the answer takes is not counted."""
 
 
 @attrs.frozen(kw_only=True)

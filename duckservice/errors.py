@@ -69,6 +69,12 @@ class DuckError(Exception):
         """Whether the same request may succeed later, or elsewhere."""
         self.param = param
         """The field of the request that is at fault, where one is."""
+        self.upstream_status: int | None = None
+        """The HTTP status that the provider answered with, or that its error in a
+        200 names; None without one. Whoever reads the answer sets it."""
+        self.quotes_provider = False
+        """Whether the message holds the provider's own words. They are for the
+        client: they may quote its prompt, so they stay out of the log."""
         self.job: str | None = None
         """The job that failed; whoever has given it one sets it."""
         self.request_id: str | None = None

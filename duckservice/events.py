@@ -43,6 +43,9 @@ class AttemptEnded:
     estimated: bool = False
     """Whether tokens and cost are our estimate, because the provider did not say."""
     error: str | None = None
+    """What went wrong; None where only the provider's own words say it, because
+    they may quote a prompt (``log.debug_bodies`` lets them through)."""
+    upstream_status: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -92,6 +95,7 @@ def _attempt(event: AttemptEnded) -> None:
         cost_usd=event.cost_usd,
         estimated=event.estimated,
         error=event.error,
+        upstream_status=event.upstream_status,
     )
 
 

@@ -108,6 +108,8 @@ class Parts:
     queue: ActorRef[RequestQueue]
     costs: ActorRef[CostTracker]
     board: Board
+    debug_bodies: bool = False
+    """Whether the log may show what providers and clients wrote."""
 
 
 def make_parts(
@@ -134,6 +136,7 @@ def make_parts(
         queue=ActorRef("request_queue", max_inbox=MAX_INBOX),
         costs=ActorRef("cost_tracker", max_inbox=MAX_INBOX),
         board=board,
+        debug_bodies=config.log.debug_bodies,
     )
 
 

@@ -28,6 +28,7 @@ from duckservice.errors import (
     DuckError,
     ProviderAuthError,
     ProviderError,
+    QuotaExceeded,
     RateLimited,
 )
 
@@ -228,18 +229,26 @@ def phase_name(state: BreakerState) -> PhaseName:
 def outcome_of(error: DuckError | None) -> Outcome:
     """Return what *error* (None: success) says about the provider's health.
 
-    429 is the limiter's business, 401 the key's, other 4xx the request's. A used
-    up quota does count: every request to that provider will fail.
+    429 is the limiter's business, 401 the key's, other 4xx the request's or the
+    config's: a provider that refuses is up. Two of them do count: 408, which is
+    a timeout, and a used up quota, with which every request will fail.
     """
     match error:
         case None:
             return Outcome.SUCCESS
+        case QuotaExceeded():
+            return Outcome.FAILURE
         case RateLimited() | ProviderAuthError():
             return Outcome.NEITHER
         case ProviderError():
-            return Outcome.FAILURE
+            refused = _is_refusal(error.upstream_status)
+            return Outcome.NEITHER if refused else Outcome.FAILURE
         case _:
             return Outcome.NEITHER
+
+
+def _is_refusal(status: int | None) -> bool:
+    return status is not None and 400 <= status < 500 and status != 408
 
 
 def _count(

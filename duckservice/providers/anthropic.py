@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, final
 
@@ -59,6 +60,12 @@ class AnthropicDialect:
     def check(self, request: ChatRequest) -> None:
         """Raise `InvalidRequest` for what this format has no words for."""
         anthropic_request.check(request, provider=self.provider)
+
+    def headers(self, request: ChatRequest) -> Mapping[str, str] | None:
+        """Return the features that the client asks for."""
+        if not request.betas:
+            return None
+        return {"anthropic-beta": ",".join(request.betas)}
 
     def encode(self, request: ChatRequest, *, stream: bool) -> bytes:
         """Return the body of a chat request."""

@@ -61,7 +61,8 @@ class Endpoint:
     def headers(self, extra: Mapping[str, str] | None = None) -> RawHeaders:
         """Return all headers of one request; secrets are revealed here only.
 
-        Raises `InvalidRequest` if one of *extra* cannot be sent.
+        What *extra* has in common with the headers of every request is appended
+        to their value, as to a list. Raises `InvalidRequest` if one of *extra* cannot be sent.
         """
         raw = self._fixed.copy()
         for name, secret in self._secret:
@@ -70,7 +71,7 @@ class Endpoint:
             for key, value in extra.items():
                 if (fault := _fault(key, value)) is not None:
                     raise InvalidRequest(fault)
-                raw.append((key.lower().encode("ascii"), value.encode("ascii")))
+                _append(raw, key.lower().encode("ascii"), value.encode("ascii"))
         return raw
 
     def _add(self, name: str, value: str | Secret) -> None:
@@ -82,6 +83,15 @@ class Endpoint:
             self._secret.append((key, value))
         else:
             self._fixed.append((key, text.encode("ascii")))
+
+
+def _append(raw: RawHeaders, name: bytes, value: bytes) -> None:
+    # In one line: not every server joins a list that comes in several.
+    for place, (given, before) in enumerate(raw):
+        if given == name:
+            raw[place] = (name, before + b"," + value)
+            return
+    raw.append((name, value))
 
 
 def _fault(name: str, value: str) -> str | None:

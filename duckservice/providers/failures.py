@@ -50,6 +50,8 @@ class Complaint:
     """An upstream's error, in no envelope."""
 
     status: int
+    status_said: bool = True
+    """Whether the upstream said the status, or we assume it."""
     words: frozenset[str]
     """Its code and type, in lower case."""
     message: str
@@ -98,13 +100,16 @@ class Classifier:
         wait = None
         if issubclass(kind, ProviderError):
             wait = self._wait(complaint, headers)
-        return kind(
+        error = kind(
             self._text(complaint),
             provider=self._provider,
             retryable=retryable,
             retry_after=wait,
             param=self._field(complaint),
         )
+        error.upstream_status = complaint.status if complaint.status_said else None
+        error.quotes_provider = True
+        return error
 
     def _field(self, complaint: Complaint) -> str | None:
         if complaint.param is None:
@@ -324,7 +329,7 @@ def _in_band_complaint(value: object) -> Complaint:
     for word in complaint.words:
         if word in _STATUS_OF_WORD:
             return attrs.evolve(complaint, status=_STATUS_OF_WORD[word])
-    return complaint
+    return attrs.evolve(complaint, status_said=False)
 
 
 _WAIT_TEXT: Final = re.compile(

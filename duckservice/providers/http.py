@@ -10,7 +10,8 @@ decompressed), in time by the four limits of `TimeoutConfig`:
     connect      until the connection stands, TLS included
     first_byte   from the start of the request until the head of the answer
     idle         between two pieces of the body
-    total        from the start of the request until the end of the body
+    total        from the start of the request until the end of the body, without
+                 the time in which the reader of the body does not wait for it
 
     how it fails                                         what is raised
     a time limit is over                                 ProviderTimeout
@@ -313,6 +314,7 @@ class _Body:
         "_bytes_left",
         "_bytes_max",
         "_deadline",
+        "_delivered_at",
         "_ended",
         "_mask",
         "_next",
@@ -336,6 +338,7 @@ class _Body:
         self._provider = provider
         self._timeout = timeout
         self._deadline = started + timeout.total
+        self._delivered_at = trio.current_time()
         self._bytes_max = self._bytes_left = bytes_max
         self._mask = BodyMask(masked)
         self._ended = False
@@ -355,7 +358,10 @@ class _Body:
         raise StopAsyncIteration
 
     async def _receive(self) -> bytes:
-        idle_deadline = trio.current_time() + self._timeout.idle
+        now = trio.current_time()
+        # What the reader did in the meantime took its time, not the provider's.
+        self._deadline += now - self._delivered_at
+        idle_deadline = now + self._timeout.idle
         with trio.CancelScope(deadline=min(idle_deadline, self._deadline)):
             try:
                 piece = await self._next()
@@ -366,6 +372,7 @@ class _Body:
             self._bytes_left -= len(piece)
             if self._bytes_left < 0:
                 raise self._bad(f"sent a body of more than {self._bytes_max} bytes")
+            self._delivered_at = trio.current_time()
             return piece
         if self._deadline <= idle_deadline:
             raise _total_is_over(self._provider, self._timeout)

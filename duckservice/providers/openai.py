@@ -78,6 +78,10 @@ class OpenAIDialect:
         """Raise `InvalidRequest` for what this format has no words for."""
         openai_request.check(request, provider=self.provider, lenient=self.lenient)
 
+    def headers(self, request: ChatRequest) -> None:  # noqa: ARG002 - the protocol's
+        """Say that a chat is all in its body."""
+        return
+
     def encode(self, request: ChatRequest, *, stream: bool) -> bytes:
         """Return the body of a chat request."""
         return openai_request.encode(

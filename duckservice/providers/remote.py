@@ -77,6 +77,10 @@ class Dialect(Protocol):
         """Raise `InvalidRequest`, naming the field, for what cannot be translated."""
         ...
 
+    def headers(self, request: ChatRequest) -> Mapping[str, str] | None:
+        """Return what of a chat, or of one to be counted, goes into headers."""
+        ...
+
     def encode(self, request: ChatRequest, *, stream: bool) -> bytes:
         """Return the body of a chat request."""
         ...
@@ -156,6 +160,7 @@ class RemoteProvider:
             "POST",
             self.dialect.chat_path,
             content=self.dialect.encode(own, stream=False),
+            headers=self.dialect.headers(own),
         )
         completion = self.dialect.decode(answer.body)
         if completion.usage.estimated:
@@ -171,7 +176,10 @@ class RemoteProvider:
         self.dialect.check(own)
         body = self.dialect.encode(own, stream=True)
         async with self.http.stream(
-            "POST", self.dialect.chat_path, content=body
+            "POST",
+            self.dialect.chat_path,
+            content=body,
+            headers=self.dialect.headers(own),
         ) as answer:
             await self._refuse_what_is_no_stream(answer)
             async with aclosing(self._batches(own, answer)) as batches:
@@ -215,7 +223,10 @@ class RemoteProvider:
         own = self._own(request)
         self.dialect.check(own)
         answer = await self.http.request(
-            "POST", counting.path, content=counting.encode(own)
+            "POST",
+            counting.path,
+            content=counting.encode(own),
+            headers=self.dialect.headers(own),
         )
         return Usage(input_tokens=counting.decode(answer.body))
 

@@ -399,6 +399,28 @@ def test_only_the_providers_own_failures_count_against_it(error, outcome):
     assert outcome_of(error) is outcome
 
 
+@pytest.mark.parametrize(
+    ("kind", "status", "outcome"),
+    [
+        (errors.ProviderError, 399, FAILURE),
+        *((errors.ProviderError, s, NEITHER) for s in (400, 404, 405, 409, 418, 499)),
+        *((errors.ProviderError, s, FAILURE) for s in (500, 501, 503, 529)),
+        (errors.ProviderTimeout, 408, FAILURE),
+        (errors.ProviderTimeout, 504, FAILURE),
+        (errors.QuotaExceeded, 402, FAILURE),
+        (errors.QuotaExceeded, 429, FAILURE),
+        (errors.RateLimited, 429, NEITHER),
+        (errors.RateLimited, 503, NEITHER),
+        (errors.ProviderAuthError, 403, NEITHER),
+        (errors.InvalidRequest, 400, NEITHER),
+    ],
+)
+def test_a_provider_that_refuses_a_request_has_not_failed(kind, status, outcome):
+    error = kind("no")
+    error.upstream_status = status
+    assert outcome_of(error) is outcome
+
+
 @pytest.mark.parametrize("outcome", Outcome)
 def test_a_probe_that_ends_after_the_recovery_changes_nothing(outcome):
     state, late = half_open()

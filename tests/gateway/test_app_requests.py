@@ -79,6 +79,16 @@ async def test_tokens_are_counted(app):
     assert reply.headers["x-request-id"] == "made-1"
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+async def test_an_anthropic_clients_features_reach_the_service(app, service, path):
+    headers = [("anthropic-beta", "a-1, b-2")]
+    assert (await ask(app, "POST", path, MESSAGES, headers)).status == 200
+    assert service.asked[0][0].betas == ("a-1", "b-2")
+    reply = await ask(app, "POST", path, MESSAGES, [("anthropic-beta", "a b")])
+    assert reply.status == 400
+    assert "Anthropic-Beta" in reply.json()["error"]["message"]
+
+
 async def test_embeddings_are_answered(app, service):
     reply = await ask(app, "POST", "/v1/embeddings", EMBEDDING)
     ((request, _),) = service.asked

@@ -9,6 +9,7 @@ from duckservice.call import CallOptions, CallReport, Submitter
 from duckservice.errors import InvalidRequest
 from duckservice.gateway.wire.headers import (
     header_value,
+    read_betas,
     read_options,
     report_headers,
     timestamp,
@@ -113,6 +114,46 @@ def test_a_bad_value_is_refused_by_the_headers_name(name, value):
 def test_a_header_given_twice_is_refused():
     with pytest.raises(InvalidRequest, match="twice"):
         read(("Duck-Priority", "low"), ("Duck-Priority", "high"))
+
+
+def betas(*values: bytes) -> tuple[str, ...]:
+    others = [(b"content-type", b"application/json"), (b"anthropic-version", b"1")]
+    return read_betas([*others, *((b"anthropic-beta", value) for value in values)])
+
+
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [
+        ([], ()),
+        ([b""], ()),
+        ([b"a-2025-01-01"], ("a-2025-01-01",)),
+        ([b"a,b , c", b"d"], ("a", "b", "c", "d")),
+        ([b", a,,\tb,"], ("a", "b")),
+        ([b"a,b,a"], ("a", "b")),
+        ([b"x" * 128], ("x" * 128,)),
+        ([b",".join(b"%d" % n for n in range(32))], tuple(map(str, range(32)))),
+    ],
+)
+def test_the_features_that_a_client_asks_for_are_read(values, read):
+    assert betas(*values) == read
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"x" * 129,
+        b"a b",
+        b"a,\x1b[31m",
+        "é".encode(),
+        b"\xff",
+        b",".join(b"%d" % n for n in range(33)),
+    ],
+)
+def test_a_bad_list_of_features_is_refused_by_the_headers_name(value):
+    with pytest.raises(InvalidRequest) as caught:
+        betas(value)
+    assert caught.value.param == "Anthropic-Beta"
+    assert caught.value.message.startswith("header Anthropic-Beta: ")
 
 
 @pytest.mark.parametrize(

@@ -375,6 +375,31 @@ async def test_the_configs_own_headers_are_sent_and_the_secret_ones_masked():
     assert "team-secret" not in str(caught.value)
 
 
+async def test_the_features_that_a_client_asks_for_go_to_anthropic_with_the_configs():
+    script = [answer(ANTHROPIC_REPLY)], [answer(b'{"input_tokens": 1}')]
+    for headers, sent in (({}, "b-1,b-2"), ({"Anthropic-Beta": "c"}, "c,b-1,b-2")):
+        async with served(*script, adapter="anthropic", headers=headers) as (p, up):
+            request = ask(model="claude-x", betas=("b-1", "b-2"))
+            await p.complete(request)
+            await p.count_tokens(request)
+            with pytest.raises(BadProviderResponse):
+                await batches_of(p, request)
+        assert [r.header("anthropic-beta") for r in up.requests] == [sent] * 3
+        assert all(r.head.lower().count(b"anthropic-beta:") == 1 for r in up.requests)
+
+
+async def test_without_features_asked_for_no_beta_header_is_sent():
+    async with served([answer(ANTHROPIC_REPLY)], adapter="anthropic") as (provider, up):
+        await provider.complete(ask(model="claude-x"))
+    assert up.requests[0].header("anthropic-beta") is None
+
+
+async def test_anthropics_features_mean_nothing_to_another_format():
+    async with served([answer(OPENAI_REPLY)]) as (provider, upstream):
+        await provider.complete(ask(betas=("b-1",)))
+    assert upstream.requests[0].header("anthropic-beta") is None
+
+
 async def test_a_base_url_of_anthropic_may_end_in_v1():
     async with open_upstream([[answer(ANTHROPIC_REPLY)]]) as upstream:
         provider = make_provider(

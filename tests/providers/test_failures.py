@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from duckservice.core.circuit_breaker import Outcome, outcome_of
 from duckservice.errors import (
     ContentFiltered,
     ContextLengthExceeded,
@@ -137,6 +138,33 @@ def test_an_error_is_classified_by_status_code_and_words(status, body, kind, ret
     assert error.provider == "duck"
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        *((status, b"") for status in (404, 405, 409, 418, 425, 451)),
+        (400, openai("bad call", "tool_use_failed")),
+    ],
+)
+def test_no_breaker_counts_a_refusal_as_a_failure(status, body):
+    error = classify(status, body)
+    assert error.upstream_status == status
+    assert outcome_of(error) is Outcome.NEITHER
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        *((status, b"") for status in (402, 408, 500, 501, 503, 504, 529)),
+        (429, openai("", "insufficient_quota")),
+        (400, openai("Your credit balance is too low")),
+    ],
+)
+def test_a_breaker_counts_a_failure_and_an_empty_account(status, body):
+    error = classify(status, body)
+    assert error.upstream_status == status
+    assert outcome_of(error) is Outcome.FAILURE
+
+
 def test_the_server_may_forbid_a_retry_and_allow_one_but_not_of_an_empty_account():
     assert not classify(500, b"", x_should_retry="false").retryable
     assert not classify(429, b"", x_should_retry="false").retryable
@@ -221,6 +249,22 @@ def test_hugging_face_says_when_the_model_is_loaded():
 )
 def test_an_error_inside_of_a_200_finds_its_class_by_its_words(value, kind):
     assert type(Classifier("duck").in_band(value)) is kind
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        ({"error": {"code": 409}}, 409),
+        ({"error": {"code": "x", "status_code": 503}}, 503),
+        ({"error": {"type": "not_found_error"}}, 404),
+        ({"error": {"type": "overloaded_error"}}, 529),
+        ({"error": {"type": "unheard of"}}, None),
+        ({"error": "boom"}, None),
+        (None, None),
+    ],
+)
+def test_an_error_inside_of_a_200_has_the_status_that_it_names(value, status):
+    assert Classifier("duck").in_band(value).upstream_status == status
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,28 @@ async def test_a_slow_reader_is_no_silent_provider(mock_clock):
         assert await anext(pieces) == EVENTS[1]
 
 
+async def test_a_slow_reader_takes_nothing_of_the_providers_total(mock_clock):
+    steps = [trio.Event() for _ in EVENTS]
+    script: list = [head(CHUNKED)]
+    for step, event in zip(steps, EVENTS, strict=True):
+        script += [step, chunked(event, end=False)]
+    async with (
+        open_upstream([[*script, HANG]], limit=1000) as upstream,
+        open_client(upstream.base_url, timeout={"total": 10.0}) as client,
+        client.stream("GET", "/") as response,
+    ):
+        pieces = response.iter_bytes()
+        for step, event in zip(steps, EVENTS, strict=True):
+            mock_clock.jump(9.0)  # our time, not the provider's
+            step.set()
+            assert await anext(pieces) == event
+        mock_clock.autojump_threshold = 0.05
+        started = trio.current_time()
+        with pytest.raises(ProviderTimeout, match=r"timeout\.total"):
+            await anext(pieces)
+        assert trio.current_time() - started == pytest.approx(10.0)
+
+
 async def test_a_stream_that_never_pauses_ends_at_the_total_limit():
     drip = [
         action for _ in range(50) for action in (chunked(b"x", end=False), Pause(0.02))

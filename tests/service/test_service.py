@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import attrs
 import pytest
 import trio
 
@@ -493,3 +494,23 @@ async def test_a_refusal_says_whether_somebody_has_disabled_the_provider(
         await service.provider_action("a", "disable")
         with pytest.raises(CircuitOpen, match="'a' is disabled"):
             await service.complete(chat())
+
+
+@pytest.mark.parametrize("debug_bodies", [False, True])
+async def test_a_providers_own_words_reach_the_log_only_if_it_is_to_show_bodies(
+    debug_bodies, autojump_clock
+) -> None:
+    words = InvalidRequest("your prompt 'my secret diary' is too long")
+    words.quotes_provider = True
+    words.upstream_status = 400
+    config = mock_config("a")
+    config = attrs.evolve(
+        config, log=attrs.evolve(config.log, debug_bodies=debug_bodies)
+    )
+    provider = MockProvider("a", MockScript(errors={1: words}))
+    async with running(config, a=provider) as (service, events):
+        with pytest.raises(InvalidRequest, match="secret diary"):
+            await service.complete(chat())
+    (attempt,) = [e for e in events if isinstance(e, AttemptEnded)]
+    assert ("diary" in str(attempt)) == debug_bodies
+    assert attempt.upstream_status == 400
