@@ -8,21 +8,11 @@ import re
 from pathlib import Path
 
 import pytest
-import structlog
 
 from duckservice import errors
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-
-
-@pytest.fixture(autouse=True)
-def plain_structlog():
-    """Run as a program would that has not configured structlog."""
-    before = structlog.get_config()
-    structlog.reset_defaults()
-    yield
-    structlog.configure(**before)
 
 
 def python_blocks(text: str, word: str) -> list[str]:

@@ -62,6 +62,6 @@ async def test_a_tree_that_gives_up_cancels_the_block_and_says_so(
     async with trio.open_nursery() as nursery:
         with pytest.raises(RestartIntensityReached):
             async with duckservice.open_service(CONFIG, providers={"a": slow}) as duck:
-                nursery.start_soon(give_up, duck)
+                nursery.start_soon(give_up, duck)  # noqa: ASYNC111 - it outlives the block
                 await duck.complete(chat())
     assert capsys.readouterr().out == "", "stdout is the program's"
