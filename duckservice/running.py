@@ -27,6 +27,7 @@ from duckservice.core.circuit_breaker import phase_name
 from duckservice.core.cost_sums import By, Sum, Summary
 from duckservice.core.pricing import usd
 from duckservice.errors import DuckError, InvalidRequest, NotFound, Unavailable
+from duckservice.listing import ModelList
 from duckservice.providers.base import Provider
 from duckservice.service import Service
 from duckservice.tree import GATEWAY, Guarded, Seams, make_parts, tree
@@ -52,6 +53,10 @@ class RunningService(Service):
 
     root: Supervisor | None = None
     _started: float = attrs.field(factory=trio.current_time)
+    _models: ModelList = attrs.field(
+        init=False,
+        default=attrs.Factory(lambda self: ModelList(self.parts), takes_self=True),
+    )
 
     # What is to be known.
 
@@ -138,14 +143,8 @@ class RunningService(Service):
         ]
 
     async def models(self) -> tuple[ModelInfo, ...]:
-        """Return the models that the configuration names, patterns left out."""
-        found = dict[str, ModelInfo]()
-        for name, guarded in self.parts.providers.items():
-            config = guarded.config
-            for model in (*config.model_map, *config.models):
-                if not set(model) & set("*?["):
-                    found.setdefault(model, ModelInfo(id=model, owned_by=name))
-        return tuple(found.values())
+        """Return the models that can be asked for; see `listing`."""
+        return await self._models.models()
 
     async def ready(self) -> Json:
         """Return that the actors answer.

@@ -514,3 +514,38 @@ async def test_a_providers_own_words_reach_the_log_only_if_it_is_to_show_bodies(
     (attempt,) = [e for e in events if isinstance(e, AttemptEnded)]
     assert ("diary" in str(attempt)) == debug_bodies
     assert attempt.upstream_status == 400
+
+
+async def test_a_provider_with_patterns_only_is_asked_for_its_models(
+    autojump_clock,
+) -> None:
+    config = mock_config("named", "asked")
+    config = attrs.evolve(
+        config,
+        providers={
+            "named": attrs.evolve(config.providers["named"], models=("mock-1", "x-*")),
+            "asked": attrs.evolve(config.providers["asked"], models=("mock-*",)),
+        },
+    )
+    providers = {"named": MockProvider("named"), "asked": MockProvider("asked")}
+    async with running(config, **providers) as (service, _):
+        owners = {model.id: model.owned_by for model in await service.models()}
+        assert owners["mock-1"] == "named"
+        assert owners["mock-slow"] == "asked"
+
+
+async def test_a_provider_that_does_not_tell_its_models_delays_the_list_by_seconds(
+    autojump_clock,
+) -> None:
+    class Silent(MockProvider):
+        async def list_models(self):
+            await trio.sleep_forever()
+
+    config = mock_config("a", models=("mock-*",))
+    async with running(config, a=Silent("a")) as (service, _):
+        assert await service.models() == ()
+        assert trio.current_time() == pytest.approx(5.0)
+        assert await service.models() == ()
+        assert trio.current_time() == pytest.approx(5.0), (
+            "it is not asked again at once"
+        )

@@ -1,0 +1,68 @@
+"""Which models can be asked for: named by the configuration, or told by a provider.
+
+A provider whose configuration has patterns only is asked, at most every five
+minutes, and never for longer than a few seconds: who wants a list should get one
+even while a provider is down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import attrs
+import trio
+
+from duckservice.completion import ModelInfo
+from duckservice.errors import DuckError
+from duckservice.tree import Guarded, Parts
+
+#: Seconds for which what a provider has told is kept.
+KEPT = 300.0
+
+#: Seconds that a provider gets to tell.
+WITHIN = 5.0
+
+
+@attrs.define(eq=False)
+class ModelList:
+    """What can be asked for, over all providers."""
+
+    parts: Parts
+    _told: dict[str, Sequence[ModelInfo]] = attrs.field(
+        factory=dict[str, Sequence[ModelInfo]]
+    )
+    _told_at: dict[str, float] = attrs.field(factory=dict[str, float])
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """Return each model once; the first provider that has it owns it."""
+        now = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for name, guarded in self.parts.providers.items():
+                stale = now - self._told_at.get(name, -KEPT) >= KEPT
+                if stale and not _named(guarded):
+                    self._told_at[name] = now
+                    nursery.start_soon(self._ask, name, guarded)
+        found = dict[str, ModelInfo]()
+        for name, guarded in self.parts.providers.items():
+            for model in (*_named(guarded), *self._told.get(name, ())):
+                found.setdefault(model.id, attrs.evolve(model, owned_by=name))
+        return tuple(found.values())
+
+    async def _ask(self, name: str, guarded: Guarded) -> None:
+        with trio.move_on_after(WITHIN):
+            try:
+                told = await guarded.provider.list_models()
+            except DuckError:
+                return  # what it told before is still the best answer
+            self._told[name] = [
+                model for model in told if guarded.provider.supports_model(model.id)
+            ]
+
+
+def _named(guarded: Guarded) -> list[ModelInfo]:
+    config = guarded.config
+    return [ModelInfo(id=name) for name in _exact((*config.model_map, *config.models))]
+
+
+def _exact(names: Iterable[str]) -> list[str]:
+    return [name for name in names if not set(name) & set("*?[")]
