@@ -15,11 +15,10 @@ from duckservice.config import Secret, TimeoutConfig
 from duckservice.errors import DuckError, ProviderError
 from duckservice.providers.fast_transport import FastTransport
 from duckservice.providers.http import HttpClient
-from tests.providers.httpcore_transport import LifoTransport
 
 KEY = "sk-canary-7f3a9c51d2"
 
-TRANSPORTS = {"fast": FastTransport, "lifo": LifoTransport}
+TRANSPORTS = {"fast": FastTransport}
 
 both_transports = pytest.mark.parametrize("kind", sorted(TRANSPORTS))
 

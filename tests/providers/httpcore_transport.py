@@ -1,8 +1,4 @@
-"""A reference for `FastTransport`: the same free list over httpcore's connections.
-
-HTTP, TLS and the timeouts of connecting are httpcore's. What one of the two does
-the other must do; where they differ, a test says why.
-"""
+"""What `FastTransport` is measured beside: the same free list over httpcore's connections."""
 
 from __future__ import annotations
 
