@@ -207,11 +207,14 @@ async def test_a_hostile_answer_is_a_fitting_error_and_the_next_request_works(
         assert KEY not in chain(caught.value)
         if name not in KEPT:
             await upstream.wait_all_closed()
+        # On a busy machine the time may have been over before the request was read:
+        # so what the next one gets must not depend on its number.
+        upstream.script = [[answer(b"fine")]]
         # The same connections, but in no hurry, lest a busy machine fail the test.
         async with open_client(upstream.base_url, transport=client._transport) as calm:
             response = await calm.request("POST", "/chat", content=b"{}")
         assert response.body == b"fine"
-        assert len(upstream.requests) == 2, "a POST is not sent twice"
+        assert len(upstream.requests) <= 2, "a POST is not sent twice"
     assert open_fds() == fds_before
 
 
