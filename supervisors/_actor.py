@@ -17,6 +17,7 @@ from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast, overload
 import trio
 
 from supervisors._errors import ActorDied
+from supervisors._probe import Probe
 from supervisors._process import Process
 from supervisors._ref import ActorRef, Envelope, handling
 from supervisors._reply import Reply
@@ -141,6 +142,7 @@ class _Loop(Generic[A]):
 
     async def _serve(self) -> None:
         ref, process = self._ref, self._process
+        probe = process.tree.probe
         receive_nowait = ref.inbox.receive_nowait
         turns = MESSAGES_PER_TURN
         envelope: Envelope | None = None
@@ -160,9 +162,12 @@ class _Loop(Generic[A]):
                     # The stop came between the message and our waking up.
                     ref.unread = envelope
                     return
-            pending = self._handle(envelope)
-            if pending is not None:
-                await self._finish(envelope, pending)
+            if probe is not None:
+                await self._handle_watched(probe, envelope)
+            else:
+                pending = self._handle(envelope)
+                if pending is not None:
+                    await self._finish(envelope, pending)
             # It may be large, and the wait for the next one long.
             envelope = pending = None
             turns -= 1
@@ -184,6 +189,18 @@ class _Loop(Generic[A]):
             self._answer(reply, result)
         self._at_hand = None
         return None
+
+    async def _handle_watched(self, probe: Probe, envelope: Envelope) -> None:
+        """Handle a message as often as the probe says; see `supervisors.testing`."""
+        if envelope.reply is not None and envelope.reply.abandoned:
+            return
+        self._at_hand = envelope
+        for _ in range(await probe.before(self._process, envelope)):
+            pending = self._handle(envelope)
+            if pending is not None:
+                await self._finish(envelope, pending)
+        self._at_hand = None
+        probe.after(self._process, envelope)
 
     async def _finish(self, envelope: Envelope, pending: _Pending) -> None:
         task = trio.lowlevel.current_task()

@@ -20,6 +20,7 @@ import trio
 from supervisors._errors import Ignore
 from supervisors._events import ChildUnkillable, EventHook, emit
 from supervisors._exit import Exit, Killed, Normal, ShutDown, cause_of, exit_of
+from supervisors._probe import Probe, current_probe
 from supervisors._spec import Body, Shutdown, ShutdownTime
 
 #: Seconds that a cancelled child gets before it is given up as unkillable.
@@ -36,6 +37,7 @@ class Tree:
     """A KeyboardInterrupt or SystemExit from a child, on its way to the top."""
     stop: Callable[[], None] | None = None
     """Asks the root supervisor to end the tree."""
+    probe: Probe | None = attrs.field(factory=current_probe, kw_only=True)
 
     def interrupted(self, interrupt: BaseException) -> None:
         """End the tree in order; whoever runs it raises *interrupt* then."""
@@ -110,9 +112,10 @@ class Process:
     async def _run(self, body: Body) -> None:
         self._task = trio.lowlevel.current_task()
         error: BaseException | None = None
+        probe = self.tree.probe
         try:
             with self._scope:
-                await body(self)
+                await (body(self) if probe is None else probe.run(self, body))
         except Ignore as ignore:
             self.ignored = not self.is_started
             error = None if self.ignored else ignore
