@@ -18,6 +18,7 @@ supervisor), `_supervisor` and `_dynamic` (its two kinds), `_root`.
 """
 
 from supervisors._actor import actor as actor, actor_spec as actor_spec
+from supervisors._backoff import Backoff as Backoff
 from supervisors._dynamic import (
     DynamicSupervisor as DynamicSupervisor,
     dynamic_supervisor as dynamic_supervisor,
@@ -28,6 +29,7 @@ from supervisors._errors import (
     AlreadyPresent as AlreadyPresent,
     AlreadyStarted as AlreadyStarted,
     CallError as CallError,
+    CallExpired as CallExpired,
     CallingSelf as CallingSelf,
     ChildError as ChildError,
     ChildNotFound as ChildNotFound,
@@ -36,10 +38,12 @@ from supervisors._errors import (
     CleanExit as CleanExit,
     Ignore as Ignore,
     InboxFull as InboxFull,
+    MessageDropped as MessageDropped,
     RestartIntensityReached as RestartIntensityReached,
     StartFailed as StartFailed,
     SupervisionError as SupervisionError,
     TooManyChildren as TooManyChildren,
+    UnkillableChild as UnkillableChild,
 )
 from supervisors._events import (
     ChildStarted as ChildStarted,
@@ -48,8 +52,10 @@ from supervisors._events import (
     Event as Event,
     EventHook as EventHook,
     GaveUp as GaveUp,
+    RestartDelayed as RestartDelayed,
     ShutdownError as ShutdownError,
     StartError as StartError,
+    StillRunning as StillRunning,
     emit as emit,
 )
 from supervisors._exit import (
@@ -59,18 +65,27 @@ from supervisors._exit import (
     Normal as Normal,
     ShutDown as ShutDown,
 )
+from supervisors._inbox import InboxStatistics as InboxStatistics, OnFull as OnFull
 from supervisors._inspect import (
     ChildCount as ChildCount,
     ChildInfo as ChildInfo,
     Node as Node,
     format_tree as format_tree,
 )
-from supervisors._ref import ActorRef as ActorRef, InboxStatistics as InboxStatistics
-from supervisors._reply import Reply as Reply
+from supervisors._monitor import (
+    Down as Down,
+    Monitor as Monitor,
+    NotRunning as NotRunning,
+    monitor as monitor,
+    notify as notify,
+)
+from supervisors._ref import ActorRef as ActorRef, Address as Address
+from supervisors._reply import Continue as Continue, Reply as Reply
 from supervisors._root import open_supervisor as open_supervisor, supervise as supervise
 from supervisors._spec import (
     AutoShutdown as AutoShutdown,
     ChildSpec as ChildSpec,
+    OnUnkillable as OnUnkillable,
     Restart as Restart,
     Shutdown as Shutdown,
     Strategy as Strategy,
@@ -78,4 +93,10 @@ from supervisors._spec import (
     child as child,
 )
 from supervisors._supervisor import Supervisor as Supervisor, supervisor as supervisor
-from supervisors._timer import Alarm as Alarm, open_alarm as open_alarm
+from supervisors._timer import (
+    StateTimeout as StateTimeout,
+    Timer as Timer,
+    send_after as send_after,
+    send_at as send_at,
+    send_interval as send_interval,
+)

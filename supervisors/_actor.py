@@ -10,23 +10,26 @@ ref's inbox.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast, final, overload
+from weakref import WeakKeyDictionary
 
 import trio
 
+from supervisors._backoff import Backoff
 from supervisors._errors import ActorDied
+from supervisors._inbox import Envelope, handling
 from supervisors._probe import Probe
 from supervisors._process import Process
-from supervisors._ref import ActorRef, Envelope, handling
-from supervisors._reply import Reply
+from supervisors._ref import ActorRef
+from supervisors._reply import Continue, Reply
 from supervisors._spec import ChildSpec, Restart, ShutdownTime
 
 A = TypeVar("A")
 P = ParamSpec("P")
 
-_Pending: TypeAlias = "types.CoroutineType[Any, None, Any]"
+_Pending: TypeAlias = "Coroutine[Any, Any, Any]"
 
 #: Messages that are handled in a row before other tasks get their turn.
 MESSAGES_PER_TURN = 64
@@ -73,17 +76,17 @@ def actor_spec(
     restart: Restart = Restart.PERMANENT,
     shutdown: ShutdownTime = 5.0,
     significant: bool = False,
+    backoff: Backoff | None = None,
 ) -> ChildSpec:
     """Describe an actor as a child, with all that a child spec can say."""
 
-    async def body(process: Process) -> None:
-        ref.revive()
+    def body(process: Process) -> Coroutine[Any, Any, None]:
+        ref.revive(process)
         made: Any = factory()
         if isinstance(made, AbstractAsyncContextManager):
-            async with cast("AbstractAsyncContextManager[A]", made) as this:
-                await _Loop(ref, this, process).run()
-        else:
-            await _Loop(ref, made, process).run()
+            entered = cast("AbstractAsyncContextManager[A]", made)
+            return _run_entered(ref, entered, process)
+        return _Loop(ref, made, process).run()
 
     return ChildSpec(
         id=ref.name if id is None else id,
@@ -91,17 +94,31 @@ def actor_spec(
         restart=restart,
         shutdown=shutdown,
         significant=significant,
+        backoff=backoff,
         address=ref,
     )
 
 
+async def _run_entered(
+    ref: ActorRef[A], manager: AbstractAsyncContextManager[A], process: Process
+) -> None:
+    async with manager as this:
+        await _Loop(ref, this, process).run()
+
+
+#: The methods that were called on actors of each class, by what callers named.
+_methods: WeakKeyDictionary[type, dict[Callable[..., Any], Callable[..., Any]]] = (
+    WeakKeyDictionary()
+)
+
+
+@final
 class _Loop(Generic[A]):
     """One incarnation."""
 
     __slots__ = (
         "_at_hand",
         "_methods",
-        "_parked",
         "_process",
         "_promised",
         "_ref",
@@ -113,78 +130,103 @@ class _Loop(Generic[A]):
         self._ref = ref
         self._this = this
         self._process = process
-        self._scope = trio.CancelScope()
-        self._parked = False
+        self._scope: trio.CancelScope | None = None
+        """Around the handler that waits, if one does."""
         self._at_hand: Envelope | None = None
-        self._promised = set[Reply[Any]]()
-        self._methods = dict[Callable[..., Any], Callable[..., Any]]()
+        self._promised: set[Reply[Any]] | None = None
+        methods = _methods.get(type(this))
+        if methods is None:
+            methods = _methods[type(this)] = {}
+        self._methods = methods
 
     async def run(self) -> None:
-        process = self._process
-        process.on_stop = self._stop
-        process.on_crash = self._scope.cancel
-        process.on_abandon = self._fail_pending
+        process, inbox = self._process, self._ref.inbox
+        receive_nowait = inbox.receive_nowait
+        probe = process.tree.probe
+        turns = MESSAGES_PER_TURN
+        process.driver = self
         error: BaseException | None = None
         try:
             process.started()
-            with self._scope:
-                await self._serve()
+            await self._continue_after_init()
+            while not process.halted:
+                try:
+                    envelope = inbox.take() if inbox.special else receive_nowait()
+                except trio.WouldBlock:
+                    envelope = None
+                if envelope is None:
+                    turns = MESSAGES_PER_TURN
+                    await inbox.park()
+                    continue
+                if probe is not None:
+                    await self._handle_watched(probe, envelope)
+                else:
+                    pending = self._handle(envelope)
+                    if pending is not None:
+                        await self._finish(envelope, pending)
+                        # It may be large, and the wait for the next one long.
+                        pending = None
+                envelope = None
+                turns -= 1
+                if not turns:
+                    turns = MESSAGES_PER_TURN
+                    await trio.lowlevel.checkpoint()
             process.raise_if_crashed()
+            # What was killed ends as killed, wherever it was.
+            await trio.lowlevel.checkpoint_if_cancelled()
         except BaseException as raised:
             error = raised
             raise
         finally:
             self._fail_pending(error)
 
-    def _stop(self) -> None:
-        if self._parked:
+    # The driver of the process.
+
+    def stop(self) -> None:
+        """End between two messages: what is at hand is finished."""
+        self._ref.inbox.wake()
+
+    def crash(self) -> None:
+        """Break off the handler that waits."""
+        self._ref.inbox.wake()
+        if self._scope is not None:
             self._scope.cancel()
 
-    async def _serve(self) -> None:
-        ref, process = self._ref, self._process
-        probe = process.tree.probe
-        receive_nowait = ref.inbox.receive_nowait
-        turns = MESSAGES_PER_TURN
-        envelope: Envelope | None = None
-        if not process.stopping:
-            # What the last incarnation was given and could not begin comes first.
-            envelope, ref.unread = ref.unread, None
-        while not process.stopping:
-            try:
-                if envelope is None:
-                    envelope = receive_nowait()
-            except trio.WouldBlock:
-                turns = MESSAGES_PER_TURN
-                self._parked = True
-                envelope = await ref.inbox.receive()
-                self._parked = False
-                if self._scope.cancel_called:
-                    # The stop came between the message and our waking up.
-                    ref.unread = envelope
-                    return
-            if probe is not None:
-                await self._handle_watched(probe, envelope)
-            else:
-                pending = self._handle(envelope)
-                if pending is not None:
-                    await self._finish(envelope, pending)
-            # It may be large, and the wait for the next one long.
-            envelope = pending = None
-            turns -= 1
-            if not turns:
-                turns = MESSAGES_PER_TURN
-                await trio.lowlevel.checkpoint()
+    def abandon(self) -> None:
+        """Tell those who wait for an answer."""
+        self._fail_pending()
+
+    # Messages.
+
+    async def _continue_after_init(self) -> None:
+        method = getattr(type(self._this), "handle_continue", None)
+        if method is not None:
+            await self._run_continuation(method)
+
+    async def _run_continuation(
+        self, method: Callable[..., Any], args: tuple[Any, ...] = ()
+    ) -> None:
+        """Run what comes before any other message."""
+        envelope = Envelope(method, args, {})
+        pending = self._handle(envelope)
+        if pending is not None:
+            await self._finish(envelope, pending)
 
     def _handle(self, envelope: Envelope) -> _Pending | None:
-        """Run a message; return the handler's coroutine if it has to wait."""
+        """Run a message; return what has to be awaited, if anything has to."""
         reply = envelope.reply
-        if reply is not None and reply.abandoned:
+        if (
+            reply is not None or envelope.deadline is not None
+        ) and self._ref.inbox.skips(envelope):
             return None
         self._at_hand = envelope
         method = self._methods.get(envelope.method) or self._look_up(envelope.method)
         result: Any = method(self._this, *envelope.args, **envelope.kwargs)
-        if type(result) is types.CoroutineType:
+        kind = type(result)
+        if kind is types.CoroutineType:
             return cast("_Pending", result)
+        if kind is Continue:
+            return self._answer_and_continue(reply, result)
         if reply is not None:
             self._answer(reply, result)
         self._at_hand = None
@@ -192,7 +234,7 @@ class _Loop(Generic[A]):
 
     async def _handle_watched(self, probe: Probe, envelope: Envelope) -> None:
         """Handle a message as often as the probe says; see `supervisors.testing`."""
-        if envelope.reply is not None and envelope.reply.abandoned:
+        if self._ref.inbox.skips(envelope):
             return
         self._at_hand = envelope
         for _ in range(await probe.before(self._process, envelope)):
@@ -206,16 +248,31 @@ class _Loop(Generic[A]):
         task = trio.lowlevel.current_task()
         token = handling.set((task, (*envelope.chain, self._ref)))
         try:
-            result = await pending
+            with trio.CancelScope() as self._scope:
+                result = await pending
         finally:
             handling.reset(token)
-        if envelope.reply is not None:
+            scope, self._scope = self._scope, None
+        if scope.cancelled_caught:
+            self._process.raise_if_crashed()
+        if type(result) is Continue:
+            await self._answer_and_continue(envelope.reply, result)
+        elif envelope.reply is not None:
             self._answer(envelope.reply, result)
         self._at_hand = None
+
+    async def _answer_and_continue(
+        self, reply: Reply[Any] | None, result: Continue[Any]
+    ) -> None:
+        if reply is not None:
+            self._answer(reply, result.value)
+        await self._run_continuation(result.method, result.args)
 
     def _answer(self, reply: Reply[Any], result: Any) -> None:
         if isinstance(result, Reply):
             late = cast("Reply[object]", result)
+            if self._promised is None:
+                self._promised = set[Reply[Any]]()
             late.forward_to(reply, self._promised.discard)
             if not (late.settled or late.abandoned):
                 self._promised.add(late)
@@ -226,9 +283,9 @@ class _Loop(Generic[A]):
         """Find the actor's own version of *method*, as an ordinary call would."""
         qualified = getattr(method, "__qualname__", "")
         owner, _, name = qualified.rpartition(".")
-        if not owner or owner.endswith("<locals>"):
-            # A function that is no method. It may be a new one for every call,
-            # so it must not be kept.
+        if not owner or owner.endswith("<locals>") or hasattr(method, "__self__"):
+            # A function that is no method of the actor. It may be a new one for
+            # every call, so it must not be kept.
             return method
         found = self._methods[method] = getattr(type(self._this), name, method)
         return found
@@ -238,7 +295,7 @@ class _Loop(Generic[A]):
         if at_hand is not None and at_hand.reply is not None:
             name = getattr(at_hand.method, "__qualname__", repr(at_hand.method))
             at_hand.reply.fail(_died(ref, f"died in {name}", error))
-        for reply in list(self._promised):
+        for reply in list(self._promised or ()):
             reply.fail(_died(ref, "ended before it could answer", error))
 
 

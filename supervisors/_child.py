@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import attrs
+import trio
 
 from supervisors._errors import StartFailed
-from supervisors._events import ChildStarted, ShutdownError, emit
+from supervisors._events import ChildStarted, ShutdownError, emit, ignore
 from supervisors._exit import Exit, cause_of
 from supervisors._inspect import ChildInfo, Node
 from supervisors._process import Process, Tree
@@ -30,6 +31,9 @@ class Child:
     incarnations: int = 0
     last_exit: Exit | None = None
     last_crash: BaseException | None = None
+    failures: int = 0
+    """In a row, for the spec's `Backoff`."""
+    _started_at: float = 0.0
 
     @property
     def is_alive(self) -> bool:
@@ -55,11 +59,14 @@ class Child:
         """
         self.restarting = False
         self.incarnations += 1
-        process = Process(tree, self.path, lambda ended: on_end(self, ended))
+        process = Process(tree, self.path, self, on_end)
         self.process = process
+        if self.spec.backoff is not None:
+            self._started_at = trio.current_time()
         await process.start(self.spec.body)
         if process.is_started:
-            emit(tree.on_event, ChildStarted(self.path, self.incarnations))
+            if tree.on_event is not ignore:
+                emit(tree.on_event, ChildStarted(self.path, self.incarnations))
             return True
         self.process = None
         if process.ignored:
@@ -87,6 +94,10 @@ class Child:
         assert process.exit is not None
         self.process = None
         self.last_exit = process.exit
+        backoff = self.spec.backoff
+        if backoff is not None:
+            ran = trio.current_time() - self._started_at if process.is_started else 0.0
+            self.failures = backoff.failures_after(self.failures, ran)
         cause = cause_of(process.exit)
         if cause is not None:
             self.last_crash = cause

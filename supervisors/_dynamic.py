@@ -7,7 +7,6 @@ limit, the longest of theirs.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, final
 
@@ -25,6 +24,7 @@ from supervisors._runtime import End, Runtime, run_as_child
 from supervisors._spec import (
     AutoShutdown,
     ChildSpec,
+    OnUnkillable,
     Restart,
     Shutdown,
     ShutdownTime,
@@ -49,6 +49,9 @@ class DynamicSupervisor:
     max_restarts: int = attrs.field(default=3, kw_only=True)
     max_seconds: float = attrs.field(default=5.0, kw_only=True)
     auto_shutdown: AutoShutdown = attrs.field(default=AutoShutdown.NEVER, kw_only=True)
+    on_unkillable: OnUnkillable = attrs.field(
+        default=OnUnkillable.ABANDON, kw_only=True
+    )
     _runtime: _DynamicRuntime | None = attrs.field(default=None, init=False, repr=False)
 
     async def start_child(self, spec: ChildSpec) -> str | None:
@@ -145,11 +148,16 @@ class _DynamicRuntime(Runtime):
 
     def __init__(self, handle: DynamicSupervisor, process: Process) -> None:
         window = RestartWindow(handle.max_restarts, handle.max_seconds)
-        super().__init__(handle.name, process.tree, process.path, window)
+        super().__init__(
+            handle.name,
+            process.tree,
+            process.path,
+            window,
+            on_unkillable=handle.on_unkillable,
+        )
         self._max_children = handle.max_children
         self._auto_shutdown = handle.auto_shutdown
         self._children = dict[str, Child]()
-        self._numbers = itertools.count(1)
 
     async def _start_children(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -195,6 +203,9 @@ class _DynamicRuntime(Runtime):
         for child in self._children.values():
             child.spec.retire()
         self._children.clear()
+
+    async def _stop_with(self, child: Child) -> None:
+        """Nobody is restarted with a dynamic child."""
 
     async def _restart(self, child: Child) -> None:
         if not await self._start(child):
@@ -246,7 +257,7 @@ class _DynamicRuntime(Runtime):
     async def terminate_child(self, id_: str) -> None:
         """See `DynamicSupervisor.terminate_child`."""
         child = self._get(id_)
-        await child.stop(self.tree)
+        await self._stop(child)
         self._forget(child)
 
     async def which_children(self) -> tuple[ChildInfo, ...]:

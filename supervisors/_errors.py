@@ -5,9 +5,12 @@
     │   ├── ActorDied                 · the actor crashed while it handled it
     │   ├── ActorStopped              · the actor is not running and nobody will restart it
     │   ├── InboxFull                 · too many messages wait already (also for casts)
+    │   │   └── MessageDropped        · and the inbox's policy gave this one up
+    │   ├── CallExpired               · its deadline passed before its turn
     │   └── CallingSelf               · the call would have waited for itself
     ├── StartFailed                   a child's init failed
     ├── RestartIntensityReached       a supervisor gave up
+    ├── UnkillableChild               a supervisor gave up: a child ignores its cancellation
     └── ChildError                    a request about a child cannot be carried out
         ├── ChildNotFound
         ├── ChildRunning
@@ -56,6 +59,14 @@ class InboxFull(CallError):
     """The actor's inbox is at its limit; the message was not taken."""
 
 
+class MessageDropped(InboxFull):
+    """The inbox was full, and by its policy this message was the one to go."""
+
+
+class CallExpired(CallError):
+    """The call's deadline had passed when its turn came; it was not carried out."""
+
+
 class CallingSelf(CallError):
     """An actor called itself, directly or through other actors: it would wait for ever."""
 
@@ -81,6 +92,18 @@ class RestartIntensityReached(SupervisionError):
     def __init__(self, supervisor: str, message: str) -> None:
         super().__init__(message)
         self.supervisor = supervisor
+
+
+class UnkillableChild(SupervisionError):
+    """A child ignored its cancellation, and ``on_unkillable`` says: escalate.
+
+    Its task may still run. ``stack`` says where it was, innermost frame last.
+    """
+
+    def __init__(self, child: str, message: str, stack: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.child = child
+        self.stack = stack
 
 
 class ChildError(SupervisionError):

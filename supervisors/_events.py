@@ -67,6 +67,24 @@ class ChildUnkillable:
     """Where its task is, innermost frame last."""
 
 
+@attrs.frozen
+class RestartDelayed:
+    """A restart waits, by the child's `Backoff`."""
+
+    path: str
+    seconds: float
+
+
+@attrs.frozen
+class StillRunning:
+    """The tree has ended, but for children that ignore their cancellation.
+
+    `supervise` returns when they have ended, too: no task is left without an owner.
+    """
+
+    children: tuple[ChildUnkillable, ...]
+
+
 Event: TypeAlias = (
     ChildStarted
     | ChildTerminated
@@ -74,6 +92,8 @@ Event: TypeAlias = (
     | ShutdownError
     | GaveUp
     | ChildUnkillable
+    | RestartDelayed
+    | StillRunning
 )
 EventHook: TypeAlias = Callable[[Event], None]
 

@@ -13,8 +13,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from supervisors._inbox import Envelope
     from supervisors._process import Process
-    from supervisors._ref import Envelope
     from supervisors._spec import Body
 
 

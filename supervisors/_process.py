@@ -11,17 +11,21 @@ supervisors, in order.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
-from typing import final
+from typing import TYPE_CHECKING, Protocol, final
 
 import attrs
 import trio
 
 from supervisors._errors import Ignore
-from supervisors._events import ChildUnkillable, EventHook, emit
+from supervisors._events import ChildUnkillable, EventHook, StillRunning, emit
 from supervisors._exit import Exit, Killed, Normal, ShutDown, cause_of, exit_of
 from supervisors._probe import Probe, current_probe
 from supervisors._spec import Body, Shutdown, ShutdownTime
+
+if TYPE_CHECKING:
+    from supervisors._child import Child
 
 #: Seconds that a cancelled child gets before it is given up as unkillable.
 KILL_GRACE = 5.0
@@ -37,7 +41,11 @@ class Tree:
     """A KeyboardInterrupt or SystemExit from a child, on its way to the top."""
     stop: Callable[[], None] | None = None
     """Asks the root supervisor to end the tree."""
-    probe: Probe | None = attrs.field(factory=current_probe, kw_only=True)
+    chance: Callable[[], float] = random.random
+    """From 0 to 1, for the jitter of a `Backoff`."""
+    probe: Probe | None = attrs.field(factory=current_probe)
+    abandoned: list[Process] = attrs.field(factory=list["Process"])
+    """What ignores its cancellation, and still runs."""
 
     def interrupted(self, interrupt: BaseException) -> None:
         """End the tree in order; whoever runs it raises *interrupt* then."""
@@ -45,54 +53,92 @@ class Tree:
         if self.stop is not None:
             self.stop()
 
+    def report_abandoned(self) -> None:
+        """Say which children the end of the tree has to wait for."""
+        left = [ChildUnkillable(each.path, each.stack()) for each in self.abandoned]
+        if left:
+            emit(self.on_event, StillRunning(tuple(left)))
+
+
+class Driver(Protocol):
+    """Who runs inside a process and knows better than to be cancelled."""
+
+    def stop(self) -> None:
+        """End, in order (a polite stop)."""
+        ...
+
+    def crash(self) -> None:
+        """Break off what is being done; then `Process.raise_if_crashed`."""
+        ...
+
+    def abandon(self) -> None:
+        """Learn that nobody waits for the process any more."""
+        ...
+
+
+class Parent(Driver, Protocol):
+    """A driver with processes of its own below it."""
+
+    def kill(self, all_below: bool) -> None:
+        """End at once, and with it the workers below, or everything."""
+        ...
+
 
 @final
 class Process:
     """One incarnation of a child."""
 
     __slots__ = (
+        "_at_end",
+        "_child",
         "_crash",
         "_done",
-        "_handshake",
         "_killed",
+        "_on_exit",
         "_scope",
+        "_starter",
         "_task",
+        "driver",
         "exit",
+        "halted",
         "ignored",
         "is_started",
-        "on_abandon",
-        "on_crash",
-        "on_exit",
-        "on_kill",
         "on_stop",
+        "parent",
         "path",
         "stopping",
         "tree",
     )
 
     def __init__(
-        self, tree: Tree, path: str, on_exit: Callable[[Process], None]
+        self,
+        tree: Tree,
+        path: str,
+        child: Child,
+        on_exit: Callable[[Child, Process], None],
     ) -> None:
+        self.tree = tree
         self.path = path
         self.exit: Exit | None = None
         self.is_started = False
         self.ignored = False
         self.stopping = False
-        self.on_exit = on_exit
+        """It has been asked to end."""
+        self.halted = False
+        """Whatever it does is to be broken off: it stops, or crashes."""
         self.on_stop: Callable[[], None] | None = None
-        """What a polite stop does; the default is to cancel the task."""
-        self.on_crash: Callable[[], None] | None = None
-        """How to break off what the child does; the default is to cancel it."""
-        self.on_kill: Callable[[bool], None] | None = None
-        """How to kill what has children of its own, and whether all of them with it."""
-        self.on_abandon: Callable[[], None] | None = None
-        """Who must learn that nobody waits for the child any more."""
+        """What a polite stop does without a driver; the default is to cancel the task."""
+        self.driver: Driver | None = None
+        self.parent: Parent | None = None
+        """The driver again, if it has processes of its own."""
+        self._child = child
+        self._on_exit: Callable[[Child, Process], None] | None = on_exit
+        self._at_end: list[Callable[[Process], None]] | None = None
         self._killed = False
         self._crash: BaseException | None = None
-        self.tree = tree
         self._scope = trio.CancelScope(shield=True)
-        self._handshake = trio.Event()
-        self._done = trio.Event()
+        self._starter: trio.lowlevel.Task | None = None
+        self._done: trio.Event | None = None
         self._task: trio.lowlevel.Task | None = None
 
     async def start(self, body: Body) -> bool:
@@ -101,13 +147,23 @@ class Process:
         Returns False if it has ended instead: see ``exit`` and ``ignored``.
         """
         self.tree.nursery.start_soon(self._run, body, name=self.path)
-        await self._handshake.wait()
+        self._starter = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._starter_gives_up)
         return self.is_started and self.exit is None
 
     def started(self) -> None:
         """Tell the supervisor that init is done; called by the body."""
         self.is_started = True
-        self._handshake.set()
+        self._wake_starter()
+
+    def _wake_starter(self) -> None:
+        starter, self._starter = self._starter, None
+        if starter is not None:
+            trio.lowlevel.reschedule(starter)
+
+    def _starter_gives_up(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._starter = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
     async def _run(self, body: Body) -> None:
         self._task = trio.lowlevel.current_task()
@@ -122,29 +178,60 @@ class Process:
         except BaseException as raised:  # noqa: ASYNC103, BLE001 - the exit value carries it on; our shielded scope has taken its own Cancelled
             error = raised
         self._task = None
-        self.exit = self._how_it_ended(error)
-        cause = cause_of(self.exit)
+        exit_ = self._how_it_ended(error)
+        if self.exit is None:
+            self.exit = exit_
+        else:
+            self.tree.abandoned.remove(self)
+        cause = cause_of(exit_)
         if cause is not None and not isinstance(cause, Exception):
             # Ctrl-C and sys.exit() are not for a supervisor to repair.
             self.tree.interrupted(cause)
-        self._handshake.set()
-        self._done.set()
-        if self.is_started:
-            self.on_exit(self)
+        if self._at_end is not None:
+            # Whoever watches it, and its names, before its supervisor.
+            self._be_at_end()
+        self._wake_starter()
+        if self._done is not None:
+            self._done.set()
+        if self.is_started and self._on_exit is not None:
+            self._on_exit(self._child, self)
+
+    def at_end(self, callback: Callable[[Process], None]) -> None:
+        """Call *callback* once, without waiting, when the task has ended.
+
+        It is called before the supervisor learns of the end.
+        """
+        if self._at_end is None:
+            self._at_end = []
+        self._at_end.append(callback)
+
+    def not_at_end(self, callback: Callable[[Process], None]) -> None:
+        """Take back an `at_end`."""
+        if self._at_end is not None and callback in self._at_end:
+            self._at_end.remove(callback)
+
+    def _be_at_end(self) -> None:
+        callbacks, self._at_end = self._at_end or (), None
+        for callback in callbacks:
+            callback(self)
 
     def _how_it_ended(self, error: BaseException | None) -> Exit:
         if error is None and self._crash is not None:
             error = self._crash
         if error is not None:
             return exit_of(error)
-        if self._killed and (self.on_kill is not None or self._scope.cancelled_caught):
+        if self._killed and (self.parent is not None or self._scope.cancelled_caught):
             return Killed()
         return ShutDown() if self.stopping else Normal()
 
     def stop(self) -> None:
         """Ask the child to end (OTP's exit signal ``shutdown``)."""
-        self.stopping = True
-        if self.on_stop is not None and self.is_started:
+        self.stopping = self.halted = True
+        if not self.is_started:
+            self._scope.cancel()
+        elif self.driver is not None:
+            self.driver.stop()
+        elif self.on_stop is not None:
             self.on_stop()
         else:
             self._scope.cancel()
@@ -155,15 +242,15 @@ class Process:
         Of a supervisor's children the workers are killed with it, while
         supervisors stop theirs in order, unless *all_below* is to go.
         """
-        self._killed = True
-        if self.on_kill is not None:
-            self.on_kill(all_below)
+        self._killed = self.halted = True
+        if self.parent is not None:
+            self.parent.kill(all_below)
         else:
             self._scope.cancel()
 
     def orphan(self) -> None:
         """Go down with the supervisor, which is being killed."""
-        if self.on_kill is None:
+        if self.parent is None:
             self.kill()
         else:
             self._killed = True
@@ -172,8 +259,9 @@ class Process:
     def crash(self, error: BaseException) -> None:
         """End the child as if what it is doing had raised *error*."""
         self._crash = error
-        if self.on_crash is not None and self.is_started:
-            self.on_crash()
+        self.halted = True
+        if self.driver is not None and self.is_started:
+            self.driver.crash()
         else:
             self._scope.cancel()
 
@@ -201,7 +289,7 @@ class Process:
         """Wait for the end of a child that is being killed; after that abandon it."""
         with trio.CancelScope(deadline=deadline):
             await self.wait()
-        if self.exit is None and self.on_kill is not None:
+        if self.exit is None and self.parent is not None:
             self.kill(all_below=True)
             # It needs one grace itself, to abandon what it cannot kill.
             with trio.CancelScope(deadline=deadline + 2 * KILL_GRACE):
@@ -219,15 +307,23 @@ class Process:
 
     async def wait(self) -> None:
         """Wait until the task has ended."""
+        if self.exit is not None:
+            await trio.lowlevel.checkpoint()
+            return
+        if self._done is None:
+            self._done = trio.Event()
         await self._done.wait()
 
     def _abandon(self) -> None:
         """Go on without the child: a Python task cannot be killed against its will."""
         self.exit = Killed()
         self.stopping = True
-        self.on_exit = _nothing
-        if self.on_abandon is not None:
-            self.on_abandon()
+        self._on_exit = None
+        self.tree.abandoned.append(self)
+        if self.driver is not None:
+            self.driver.abandon()
+        if self._at_end is not None:
+            self._be_at_end()
         emit(self.tree.on_event, ChildUnkillable(self.path, self.stack()))
 
     def stack(self) -> tuple[str, ...]:
@@ -238,7 +334,3 @@ class Process:
             f"{frame.f_code.co_qualname} ({frame.f_code.co_filename}:{line})"
             for frame, line in self._task.iter_await_frames()
         )
-
-
-def _nothing(*_: object) -> None:
-    pass

@@ -1,8 +1,7 @@
-"""The address of an actor: typed calls and casts over a bounded inbox.
+"""The address of an actor: typed calls and casts into its inbox.
 
 A ref is made once and wired into whoever needs it. It is valid before the
-actor starts, while it runs, and after every restart: the inbox belongs to the
-ref, not to the incarnation, so what waits in it survives a crash.
+actor starts, while it runs, and after every restart.
 
     waiting    no incarnation yet, or between two: messages wait
     running    an incarnation reads the inbox
@@ -11,15 +10,35 @@ ref, not to the incarnation, so what waits in it survives a crash.
 
 from __future__ import annotations
 
+import abc
+import math
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, final, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    TypeVar,
+    final,
+    overload,
+)
 
-import attrs
 import trio
 
-from supervisors._errors import ActorStopped, CallingSelf, InboxFull
+from supervisors._errors import CallExpired, CallingSelf, InboxFull
+from supervisors._inbox import (
+    Awaited,
+    Envelope,
+    Inbox,
+    InboxStatistics,
+    OnFull,
+    handling,
+)
 from supervisors._reply import Reply
+
+if TYPE_CHECKING:
+    from supervisors._process import Process
 
 A = TypeVar("A")
 P = ParamSpec("P")
@@ -28,72 +47,17 @@ R = TypeVar("R")
 DEFAULT_MAX_INBOX = 1000
 
 
-class Envelope:
-    """A message on its way: which method, with what, and where the answer goes."""
-
-    __slots__ = ("args", "chain", "kwargs", "method", "reply")
-
-    def __init__(
-        self,
-        method: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        reply: Reply[Any] | None,
-        chain: tuple[ActorRef[Any], ...],
-    ) -> None:
-        self.method = method
-        self.args = args
-        self.kwargs = kwargs
-        self.reply = reply
-        self.chain = chain
-
-
-#: The task that handles a message, and the actors whose calls led to it. Tasks
-#: that a handler starts inherit the variable, but it does not speak of them.
-handling: ContextVar[tuple[trio.lowlevel.Task, tuple[ActorRef[Any], ...]] | None] = (
-    ContextVar("handling", default=None)
-)
-
-
-@attrs.frozen
-class InboxStatistics:
-    """How an inbox fares."""
-
-    depth: int
-    max_inbox: int
-    refused: int
-    """Messages that found it full, since the ref was made."""
-
-
-@final
-class ActorRef(Generic[A]):
-    """The address of an actor of type *A*.
+class Address(abc.ABC, Generic[A]):
+    """What calls and casts can be sent to: an `ActorRef`, or its lane ahead.
 
     ``await ref.call(Class.method, *args)`` runs the method in the actor and
     returns what it returned; ``ref.cast(...)`` only leaves the message. Time
     limits are cancel scopes around the call.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_refused",
-        "_retired",
-        "_send",
-        "inbox",
-        "max_inbox",
-        "name",
-        "unread",
-    )
+    __slots__ = ()
 
-    def __init__(self, name: str, *, max_inbox: int = DEFAULT_MAX_INBOX) -> None:
-        self.name = name
-        self.max_inbox = max_inbox
-        self._send: trio.MemorySendChannel[Envelope]
-        self._send, self.inbox = trio.open_memory_channel[Envelope](max_inbox)
-        self.unread: Envelope | None = None
-        """Taken from the inbox, but not handled: first in line."""
-        self._retired = False
-        self._refused = 0
+    _has_deadlines: bool = False
 
     @overload
     async def call(
@@ -124,10 +88,23 @@ class ActorRef(Generic[A]):
             ActorDied: the handler raised, or the actor died before a late reply.
             ActorStopped: the actor does not run and will not be restarted.
             InboxFull: ``max_inbox`` messages wait already.
+            CallExpired: the deadline had passed (for refs with ``deadlines``).
             CallingSelf: the actor is waiting, through this call, for itself.
         """
-        reply: Reply[Any] = self._send_request(method, args, kwargs)
-        return await reply.wait()
+        envelope, reply = self._request(method, args, kwargs)
+        try:
+            self._post(envelope)
+        except InboxFull:
+            if self._actor().inbox.on_full is not OnFull.WAIT:
+                raise
+            await self._wait_post(envelope)
+        try:
+            return await reply.wait()
+        except CallExpired:
+            # The cancel scope that set the deadline ends the caller, if it still is
+            # the caller's: this error is for a deadline that was moved.
+            await trio.lowlevel.checkpoint()
+            raise
 
     @overload
     def send_request(
@@ -154,23 +131,8 @@ class ActorRef(Generic[A]):
         more should `abandon` it. Raises as `call` does; what becomes of the
         message is raised by the reply.
         """
-        return self._send_request(method, args, kwargs)
-
-    def _send_request(
-        self,
-        method: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Reply[Any]:
-        context = handling.get()
-        chain: tuple[ActorRef[Any], ...] = ()
-        if context is not None and context[0] is trio.lowlevel.current_task():
-            chain = context[1]
-            if self in chain:
-                path = " -> ".join(ref.name for ref in (*chain, self))
-                raise CallingSelf(self.name, f"a call would wait for itself: {path}")
-        reply: Reply[Any] = Reply()
-        self._post(Envelope(method, args, kwargs, reply, chain))
+        envelope, reply = self._request(method, args, kwargs)
+        self._post(envelope)
         return reply
 
     def cast(
@@ -188,49 +150,203 @@ class ActorRef(Generic[A]):
             ActorStopped: the actor does not run and will not be restarted.
             InboxFull: ``max_inbox`` messages wait already.
         """
-        self._post(Envelope(method, args, kwargs, None, ()))
+        if self._has_deadlines:
+            deadline = self._deadline()
+            self._post(Awaited(method, args, kwargs, None, (), deadline))
+        else:
+            self._post(Envelope(method, args, kwargs))
+
+    async def wait_cast(
+        self,
+        method: Callable[Concatenate[A, P], object],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        """Leave the message as soon as there is room for it.
+
+        For a sender that is to be no faster than the actor. The wait counts
+        as a call: an actor cannot wait for room in an inbox that waits for it.
+
+        Raises:
+            ActorStopped: the actor does not run and will not be restarted.
+            CallingSelf: the actor would wait for itself.
+        """
+        envelope, _ = self._request(method, args, kwargs)
+        envelope.reply = None  # it is only left
+        await self._wait_post(envelope)
+
+    def _request(
+        self,
+        method: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[Awaited, Reply[Any]]:
+        context = handling.get()
+        chain: tuple[ActorRef[Any], ...] = ()
+        if context is not None and context[0] is trio.lowlevel.current_task():
+            chain = context[1]
+            this = self._actor()
+            if this in chain:
+                path = " -> ".join(ref.name for ref in (*chain, this))
+                raise CallingSelf(this.name, f"a call would wait for itself: {path}")
+        reply: Reply[Any] = Reply()
+        deadline = self._deadline() if self._has_deadlines else None
+        return Awaited(method, args, kwargs, reply, chain, deadline), reply
+
+    @abc.abstractmethod
+    def _actor(self) -> ActorRef[A]: ...
+
+    @abc.abstractmethod
+    def _post(self, envelope: Envelope) -> None: ...
+
+    async def _wait_post(self, envelope: Envelope) -> None:
+        self._post(envelope)
+        await trio.lowlevel.checkpoint()
+
+    def _deadline(self) -> float | None:
+        deadline = trio.current_effective_deadline()
+        return None if deadline == math.inf else deadline
+
+
+@final
+class ActorRef(Address[A]):
+    """The address of an actor of type *A*, valid across its restarts.
+
+    Args:
+        name: for people, reports and errors; it need not be unique.
+        max_inbox: how many messages may wait.
+        on_full: what happens to one more.
+        deadlines: messages carry the deadline of the cancel scopes that they are
+            sent in, and are skipped when it has passed before their turn.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_has_deadlines",
+        "_retired",
+        "inbox",
+        "name",
+        "process",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        max_inbox: float = DEFAULT_MAX_INBOX,
+        on_full: OnFull = OnFull.RAISE,
+        deadlines: bool = False,
+    ) -> None:
+        self.name = name
+        self.inbox = Inbox(name, max_inbox, on_full)
+        self.process: Process | None = None
+        """The incarnation that runs, or the last one that did."""
+        self._has_deadlines = deadlines
+        self._retired = False
+
+    @property
+    def max_inbox(self) -> float:
+        """How many messages may wait."""
+        return self.inbox.max_messages
+
+    @property
+    def ahead(self) -> Address[A]:
+        """The actor's lane for control messages: they are handled before all others.
+
+        It has no limit, and is meant for the few that must not wait.
+        """
+        return _Ahead(self)
+
+    # Debugging, as OTP's ``sys``.
+
+    async def suspend(self) -> None:
+        """Have the actor handle control messages only, until `resume`.
+
+        It can still be stopped. A restart resumes it. Raises as `call` does.
+        """
+        await self.ahead.call(self._set_suspended, True)
+
+    async def resume(self) -> None:
+        """Go on after `suspend`. Raises as `call` does."""
+        await self.ahead.call(self._set_suspended, False)
+
+    async def get_state(self) -> A:
+        """Return the actor itself, for a look between two messages.
+
+        It is no copy: whoever changes it, or keeps it, breaks what actors are for.
+        Works on a suspended actor too. Raises as `call` does.
+        """
+        return await self.ahead.call(_itself)
+
+    def _set_suspended(self, _actor: A, suspended: bool) -> None:
+        self.inbox.suspend(suspended)
+
+    # For `Address`.
+
+    def _actor(self) -> ActorRef[A]:
+        return self
 
     def _post(self, envelope: Envelope) -> None:
         if self._retired:
-            raise ActorStopped(self.name, f"actor {self.name!r} is not running")
-        try:
-            self._send.send_nowait(envelope)
-        except trio.WouldBlock:
-            self._refused += 1
-            raise InboxFull(
-                self.name,
-                f"actor {self.name!r} has {self.max_inbox} messages waiting",
-            ) from None
+            raise self.inbox.stopped()
+        self.inbox.put(envelope)
+
+    async def _wait_post(self, envelope: Envelope) -> None:
+        if self._retired:
+            raise self.inbox.stopped()
+        await self.inbox.wait_put(envelope)
+
+    # For the actor's loop and its supervisor.
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether nobody will come to handle messages."""
+        return self._retired
 
     @property
     def depth(self) -> int:
         """How many messages wait."""
-        waiting = self._send.statistics().current_buffer_used
-        return waiting if self.unread is None else waiting + 1
+        return self.inbox.depth
 
     def statistics(self) -> InboxStatistics:
         """Return how the inbox fares."""
-        return InboxStatistics(self.depth, self.max_inbox, self._refused)
+        return self.inbox.statistics()
 
-    def revive(self) -> None:
-        """Take messages (again): an incarnation is about to start."""
+    def revive(self, process: Process) -> None:
+        """Take messages (again): *process* is about to start."""
         self._retired = False
+        self.inbox.new_incarnation()
+        self.process = process
 
     def retire(self) -> None:
         """Refuse what waits and what comes, until `revive`."""
         self._retired = True
-        waiting = [] if self.unread is None else [self.unread]
-        self.unread = None
-        while True:
-            try:
-                waiting.append(self.inbox.receive_nowait())
-            except trio.WouldBlock:
-                break
-        for envelope in waiting:
-            if envelope.reply is not None:
-                envelope.reply.fail(
-                    ActorStopped(self.name, f"actor {self.name!r} has been stopped")
-                )
+        self.inbox.refuse_all()
 
     def __repr__(self) -> str:
         return f"<ActorRef {self.name!r}>"
+
+
+class _Ahead(Address[A]):
+    """The control lane of an actor."""
+
+    __slots__ = ("_ref",)
+
+    def __init__(self, ref: ActorRef[A]) -> None:
+        self._ref = ref
+
+    def _actor(self) -> ActorRef[A]:
+        return self._ref
+
+    def _post(self, envelope: Envelope) -> None:
+        if self._ref.is_retired:
+            raise self._ref.inbox.stopped()
+        self._ref.inbox.put_ahead(envelope)
+
+    def __repr__(self) -> str:
+        return f"<ActorRef {self._ref.name!r}, ahead>"
+
+
+def _itself(actor: A) -> A:
+    return actor

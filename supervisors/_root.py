@@ -57,6 +57,8 @@ async def supervise(
                 error = failed
             except CleanExit as end:
                 error = end.__cause__
+            finally:
+                tree.report_abandoned()
     finally:
         root.close_runtime()
         root.retire()

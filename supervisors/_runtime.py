@@ -4,7 +4,8 @@ It is one loop over one mailbox, in which exits of children, retries of failed
 restarts and requests stand in the order of their arrival, as in OTP:
 
     ChildEnded    a child has ended        -> restart, keep, forget, or give up
-    Retry         a restart had failed     -> try again, unless something came between
+    Retry         a restart had failed, or -> try again, unless something came between
+                  its delay is over
     Request       start/terminate/...      -> carry it out, answer
 
 While it starts or stops a child it serves nothing else. A polite stop and an
@@ -15,6 +16,8 @@ are stopped, and the supervisor ends.
 from __future__ import annotations
 
 import abc
+import heapq
+import itertools
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar, assert_never
@@ -22,18 +25,27 @@ from typing import Any, TypeAlias, TypeVar, assert_never
 import attrs
 import trio
 
+from supervisors._backoff import Backoff
 from supervisors._child import Child
 from supervisors._errors import (
     ActorStopped,
     CleanExit,
     RestartIntensityReached,
+    UnkillableChild,
 )
-from supervisors._events import ChildTerminated, GaveUp, StartError, emit
+from supervisors._events import (
+    ChildTerminated,
+    GaveUp,
+    RestartDelayed,
+    StartError,
+    emit,
+)
 from supervisors._exit import cause_of
 from supervisors._inspect import Node
 from supervisors._process import KILL_GRACE, Process, Tree
 from supervisors._reply import Reply
 from supervisors._restart import RestartWindow, Verdict, is_reported, verdict
+from supervisors._spec import OnUnkillable
 
 R = TypeVar("R")
 
@@ -51,6 +63,16 @@ class Retry:
     """A restart had failed; it is tried again behind what waits already."""
 
     child: Child
+
+
+@attrs.frozen(order=True)
+class Delayed:
+    """A restart that waits by the child's `Backoff`."""
+
+    when: float
+    number: int
+    child: Child = attrs.field(order=False)
+    incarnation: int = attrs.field(order=False)
 
 
 @attrs.frozen
@@ -78,13 +100,17 @@ class Runtime(abc.ABC):
         path: str,
         window: RestartWindow,
         *,
+        on_unkillable: OnUnkillable = OnUnkillable.ABANDON,
         shutdown_limit: float = math.inf,
     ) -> None:
         self.name = name
         self.tree = tree
         self._path = path
         self._window = window
+        self._on_unkillable = on_unkillable
         self._shutdown_limit = shutdown_limit
+        self._delayed = list[Delayed]()
+        self._numbers = itertools.count(1)
         # Unbounded: an exit notice must never be lost. There is at most one for
         # each child, one retry for each child, and one request for each caller.
         self._post, self._mailbox = trio.open_memory_channel[MailboxItem](math.inf)
@@ -115,6 +141,14 @@ class Runtime(abc.ABC):
         """End, whatever is being waited for."""
         self._scope.cancel()
 
+    def crash(self) -> None:
+        """End in order; whoever runs it raises the crash then."""
+        self.stop()
+
+    def abandon(self) -> None:
+        """Refuse requests: nobody waits for it any more."""
+        self._ended = True
+
     def kill(self, all_below: bool = False) -> None:
         """End, and give the children no time; see `Process.kill`."""
         self._scope.cancel()
@@ -133,7 +167,7 @@ class Runtime(abc.ABC):
 
     async def _serve(self) -> None:
         while True:
-            item = await self._mailbox.receive()
+            item = await self._next_item()
             match item:
                 case ChildEnded(child, process):
                     # One that was terminated meanwhile has been dealt with.
@@ -147,12 +181,24 @@ class Runtime(abc.ABC):
                 case _:
                     assert_never(item)
 
+    async def _next_item(self) -> MailboxItem:
+        """Return what is next in the mailbox, or a restart whose delay is over."""
+        delayed = self._delayed
+        while delayed:
+            first = delayed[0]
+            with trio.CancelScope(deadline=first.when):
+                return await self._mailbox.receive()
+            heapq.heappop(delayed)
+            if first.child.incarnations == first.incarnation:
+                return Retry(first.child)
+        return await self._mailbox.receive()
+
     async def _carry_out(self, request: Request) -> None:
         if request.reply.abandoned:
             return
         try:
             request.reply.send(await request.carry_out())
-        except trio.Cancelled:
+        except (trio.Cancelled, End):
             request.reply.fail(self._stopped())
             raise
         except Exception as error:  # noqa: BLE001 - it belongs to the asker, who gets it
@@ -191,7 +237,7 @@ class Runtime(abc.ABC):
             process.orphan()
         deadline = trio.current_time() + KILL_GRACE
         for process in reversed(processes):
-            if process.on_kill is None:
+            if process.parent is None:
                 await process.end_by(deadline)
             else:
                 # In its own order, and in its own time.
@@ -213,7 +259,11 @@ class Runtime(abc.ABC):
             return
         match verdict(child.spec.restart, exit_):
             case Verdict.RESTART:
-                await self._restart_counted(child)
+                if child.spec.backoff is None:
+                    await self._restart_counted(child)
+                else:
+                    await self._stop_with(child)
+                    self._delay_restart(child, child.spec.backoff)
             case Verdict.KEEP:
                 child.spec.retire()
                 self._ended_for_good(child)
@@ -233,8 +283,19 @@ class Runtime(abc.ABC):
         """Try the restart again, behind what waits already: a stop may be among it."""
         assert failed.last_exit is not None
         emit(self.tree.on_event, StartError(failed.path, failed.last_exit))
-        failed.restarting = True
-        self._post.send_nowait(Retry(failed))
+        if failed.spec.backoff is not None:
+            self._delay_restart(failed, failed.spec.backoff)
+        else:
+            failed.restarting = True
+            self._post.send_nowait(Retry(failed))
+
+    def _delay_restart(self, child: Child, backoff: Backoff) -> None:
+        seconds = backoff.delay(child.failures, self.tree.chance())
+        emit(self.tree.on_event, RestartDelayed(child.path, seconds))
+        child.restarting = True
+        when = trio.current_time() + seconds
+        delayed = Delayed(when, next(self._numbers), child, child.incarnations)
+        heapq.heappush(self._delayed, delayed)
 
     def _gave_up(self, child: Child) -> RestartIntensityReached:
         window = self._window
@@ -249,6 +310,23 @@ class Runtime(abc.ABC):
 
     async def _start(self, child: Child) -> bool:
         return await child.start(self.tree, self._child_ended)
+
+    async def _stop(self, child: Child) -> None:
+        """Stop a child, and give up if it cannot be stopped and that is the policy."""
+        process = child.process
+        await child.stop(self.tree)
+        if (
+            process in self.tree.abandoned
+            and self._on_unkillable is OnUnkillable.ESCALATE
+        ):
+            assert process is not None
+            emit(self.tree.on_event, GaveUp(self._path, child.id))
+            raise End from UnkillableChild(
+                child.id,
+                f"child {child.path!r} of supervisor {self.name!r} ignores its"
+                " cancellation",
+                process.stack(),
+            )
 
     def _child_ended(self, child: Child, process: Process) -> None:
         self._post.send_nowait(ChildEnded(child, process))
@@ -267,6 +345,10 @@ class Runtime(abc.ABC):
 
     @abc.abstractmethod
     def _retire_children(self) -> None: ...
+
+    @abc.abstractmethod
+    async def _stop_with(self, child: Child) -> None:
+        """Stop those who are restarted with *child*."""
 
     @abc.abstractmethod
     async def _restart(self, child: Child) -> None: ...
@@ -292,8 +374,6 @@ class Runtime(abc.ABC):
 
 async def run_as_child(runtime: Runtime, process: Process) -> None:
     """Run a supervisor as a child of another."""
-    process.on_stop = runtime.stop
-    process.on_crash = runtime.stop
-    process.on_kill = runtime.kill
+    process.driver = process.parent = runtime
     await runtime.run(process.started)
     process.raise_if_crashed()

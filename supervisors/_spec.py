@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias
 
 import attrs
 
+from supervisors._backoff import Backoff
+
 if TYPE_CHECKING:
     from supervisors._inspect import Node
     from supervisors._process import Process
@@ -49,11 +51,23 @@ class AutoShutdown(enum.Enum):
     ALL_SIGNIFICANT = "all_significant"
 
 
+class OnUnkillable(enum.Enum):
+    """What a supervisor does about a child that ignores its cancellation.
+
+    Either way it is reported with its stack (`ChildUnkillable`).
+    """
+
+    ABANDON = "abandon"
+    """Go on without it."""
+    ESCALATE = "escalate"
+    """Stop the other children and end, with `UnkillableChild` as the reason."""
+
+
 ShutdownTime: TypeAlias = float | Shutdown
 Body: TypeAlias = "Callable[[Process], Awaitable[None]]"
 
 
-class Address(Protocol):
+class Retirable(Protocol):
     """What must learn that a child will not come back (an `ActorRef` is one)."""
 
     @property
@@ -111,8 +125,10 @@ class ChildSpec:
     shutdown: ShutdownTime = attrs.field(default=5.0, validator=_shutdown_time)
     """Seconds the child may take to stop before it is cancelled."""
     significant: bool = False
+    backoff: Backoff | None = None
+    """How long restarts wait; OTP's way, and the default, is not at all."""
     kind: str = "worker"
-    address: Address | None = attrs.field(default=None, repr=False, eq=False)
+    address: Retirable | None = attrs.field(default=None, repr=False, eq=False)
     subtree: Subtree | None = attrs.field(default=None, repr=False, eq=False)
 
     def retire(self) -> None:
@@ -135,6 +151,7 @@ class SupervisorSpec:
     max_restarts: int = attrs.field(default=3, validator=attrs.validators.ge(0))
     max_seconds: float = attrs.field(default=5.0, validator=attrs.validators.gt(0))
     auto_shutdown: AutoShutdown = AutoShutdown.NEVER
+    on_unkillable: OnUnkillable = OnUnkillable.ABANDON
 
     def __attrs_post_init__(self) -> None:
         seen = set[str]()

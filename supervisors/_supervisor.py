@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar, final
 
 from supervisors._child import Child
@@ -210,7 +210,14 @@ class StaticRuntime(Runtime):
         shutdown_limit: float = math.inf,
     ) -> None:
         window = RestartWindow(spec.max_restarts, spec.max_seconds)
-        super().__init__(name, tree, path, window, shutdown_limit=shutdown_limit)
+        super().__init__(
+            name,
+            tree,
+            path,
+            window,
+            on_unkillable=spec.on_unkillable,
+            shutdown_limit=shutdown_limit,
+        )
         self._spec = spec
         self._children = dict[str, Child]()
         """In start order."""
@@ -239,16 +246,18 @@ class StaticRuntime(Runtime):
                 # Added at run time: no restart of this supervisor brings it back.
                 child.spec.retire()
 
-    async def _restart(self, child: Child) -> None:
-        children = list(self._children.values())
-        group = affected(self._spec.strategy, children, child)
-        for other in reversed(group):
-            await other.stop(self.tree)
+    def _affected(self, child: Child) -> Sequence[Child]:
+        return affected(self._spec.strategy, self.children(), child)
+
+    async def _stop_with(self, child: Child) -> None:
+        for other in reversed(self._affected(child)):
+            await self._stop(other)
             if other.spec.restart is Restart.TEMPORARY:
                 self._forget(other)
-        for other in group:
-            if other.spec.restart is Restart.TEMPORARY:
-                continue
+
+    async def _restart(self, child: Child) -> None:
+        await self._stop_with(child)
+        for other in self._affected(child):
             if not await self._start(other):
                 self._retry(other)
                 return
@@ -290,7 +299,7 @@ class StaticRuntime(Runtime):
     async def terminate_child(self, id_: str) -> None:
         """See `Supervisor.terminate_child`."""
         child = self._get(id_)
-        await child.stop(self.tree)
+        await self._stop(child)
         if child.spec.restart is Restart.TEMPORARY:
             self._forget(child)
         else:

@@ -7,8 +7,7 @@ crashed had granted: a crash must not lift a limit.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import attrs
 import trio
@@ -25,7 +24,7 @@ from duckservice.core.limiter import (
 )
 from duckservice.core.token_bucket import Never
 from duckservice.errors import QueueFull, RateLimited
-from supervisors import ActorRef, Alarm, Reply, open_alarm
+from supervisors import ActorRef, Reply, StateTimeout
 
 
 @attrs.define
@@ -34,25 +33,23 @@ class RateLimiter:
 
     provider: str
     _limiter: Limiter[int]
-    _alarm: Alarm
+    _timeout: StateTimeout[RateLimiter]
     _waiting: dict[int, Reply[Grant]] = attrs.field(factory=dict[int, Reply[Grant]])
     _clock: Callable[[], float] = trio.current_time
 
     @classmethod
-    @asynccontextmanager
-    async def start(
+    def start(
         cls,
         ref: ActorRef[RateLimiter],
         provider: str,
         limits: Limits,
         board: ProviderBoard,
-    ) -> AsyncGenerator[RateLimiter]:
-        """Run the next incarnation."""
+    ) -> RateLimiter:
+        """Make the next incarnation."""
         memory = None if board.limiter is None else board.limiter.memory()
         limiter = Limiter[int](limits, trio.current_time(), memory=memory)
         board.limiter = limiter
-        async with open_alarm(lambda: ref.cast(RateLimiter.tick)) as alarm:
-            yield cls(provider, limiter, alarm)
+        return cls(provider, limiter, StateTimeout(ref))
 
     def acquire(self, ticket: int, tokens: int, priority: Priority) -> Reply[Grant]:
         """Grant one request of up to *tokens* tokens, now or later.
@@ -67,7 +64,7 @@ class RateLimiter:
                 reply.send(grant)
             case Waits():
                 self._waiting[ticket] = reply
-                self._alarm.set(self._limiter.next_wakeup(now))
+                self._wake_up_for_next(now)
             case LineFull(waiting_max):
                 reply.fail(
                     QueueFull(
@@ -109,7 +106,7 @@ class RateLimiter:
         self._grant_due()
 
     def tick(self) -> None:
-        """Grant what is due; the alarm's message."""
+        """Grant what is due; the timeout's message."""
         self._grant_due()
 
     def statistics(self) -> LimiterStatistics:
@@ -126,4 +123,11 @@ class RateLimiter:
                 self._limiter.give_back(now, grant)
             else:
                 reply.send(grant)
-        self._alarm.set(self._limiter.next_wakeup(now))
+        self._wake_up_for_next(now)
+
+    def _wake_up_for_next(self, now: float) -> None:
+        when = self._limiter.next_wakeup(now)
+        if when is None:
+            self._timeout.cancel()
+        else:
+            self._timeout.set_at(when, RateLimiter.tick)

@@ -40,6 +40,7 @@ from supervisors import (
     Ignore,
     ShutdownError,
     StartError,
+    StillRunning,
     StartFailed,
     Supervisor,
     SupervisorSpec,
@@ -148,6 +149,9 @@ class _Stage:
     # What the library reports.
 
     def on_event(self, event: Event) -> None:
+        if isinstance(event, StillRunning):
+            self.reports.append(["unexpected", repr(event)])
+            return
         path = scenario_path(event.path)
         if isinstance(event, ChildStarted):
             self.events.append(["start", path, self.attempts[path]])
@@ -192,15 +196,15 @@ class _Stage:
         attempt = self.attempts[path]
         if "sup" in spec:
             self.events.append(["sup_init", path, attempt])
-        tell_supervisor = process.on_exit
 
         def ended(process: Process) -> None:
+            if not process.is_started:
+                return
             assert process.exit is not None
             self.exits[path] = reason_of(process.exit)
             self.events.append(["exit", path, attempt, self.exits[path]])
-            tell_supervisor(process)
 
-        process.on_exit = ended
+        process.at_end(ended)
         reason: Json = "normal"
         try:
             if await self.init(spec.get("init"), attempt, path):
@@ -392,7 +396,7 @@ class _Player:
 
     async def step(self, step: Json) -> Json:
         match step["op"]:
-            case "exit" if "during" in step:
+            case "exit" if step.get("during"):
                 return await self.exit_during(step)
             case "exit":
                 ended = self.end(step)

@@ -56,7 +56,7 @@ async def test_the_tree_shows_itself_at_once(autojump_clock: MockClock) -> None:
                             kind="worker",
                             state="running",
                             restarts=1,
-                            inbox=0,
+                            inbox=1,
                             last_crash="Boom",
                         ),
                     ),
@@ -77,7 +77,7 @@ async def test_the_tree_shows_itself_at_once(autojump_clock: MockClock) -> None:
             "root (one_for_one)\n"
             "├── a  stopped\n"
             "├── low (rest_for_one)\n"
-            "│   └── queue  restarts=1 last_crash=Boom\n"
+            "│   └── queue  restarts=1 inbox=1 last_crash=Boom\n"
             "└── jobs (one_for_one)\n"
             "    └── job"
         )
