@@ -12,9 +12,11 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast, final, overload
 from weakref import WeakKeyDictionary
 
+import attrs
 import trio
 
 from supervisors._backoff import Backoff
@@ -65,7 +67,8 @@ def actor(
     To choose restart type or shutdown time, use ``attrs.evolve`` or
     `actor_spec`.
     """
-    return actor_spec(ref, lambda: factory(*args, **kwargs))
+    made = partial(factory, *args, **kwargs) if args or kwargs else factory
+    return actor_spec(ref, made)
 
 
 def actor_spec(
@@ -80,23 +83,32 @@ def actor_spec(
 ) -> ChildSpec:
     """Describe an actor as a child, with all that a child spec can say."""
 
-    def body(process: Process) -> Coroutine[Any, Any, None]:
-        ref.revive(process)
-        made: Any = factory()
-        if isinstance(made, AbstractAsyncContextManager):
-            entered = cast("AbstractAsyncContextManager[A]", made)
-            return _run_entered(ref, entered, process)
-        return _Loop(ref, made, process).run()
-
     return ChildSpec(
         id=ref.name if id is None else id,
-        body=body,
+        body=_Body(ref, factory),
         restart=restart,
         shutdown=shutdown,
         significant=significant,
         backoff=backoff,
         address=ref,
     )
+
+
+@attrs.frozen
+class _Body(Generic[A]):
+    """What runs one incarnation after the other."""
+
+    ref: ActorRef[A]
+    factory: Callable[[], A | AbstractAsyncContextManager[A]]
+
+    def __call__(self, process: Process) -> Coroutine[Any, Any, None]:
+        ref = self.ref
+        ref.revive(process)
+        made: Any = self.factory()
+        if isinstance(made, AbstractAsyncContextManager):
+            entered = cast("AbstractAsyncContextManager[A]", made)
+            return _run_entered(ref, entered, process)
+        return _Loop(ref, made, process).run()
 
 
 async def _run_entered(
@@ -141,7 +153,6 @@ class _Loop(Generic[A]):
 
     async def run(self) -> None:
         process, inbox = self._process, self._ref.inbox
-        receive_nowait = inbox.receive_nowait
         probe = process.tree.probe
         turns = MESSAGES_PER_TURN
         process.driver = self
@@ -151,7 +162,7 @@ class _Loop(Generic[A]):
             await self._continue_after_init()
             while not process.halted:
                 try:
-                    envelope = inbox.take() if inbox.special else receive_nowait()
+                    envelope = inbox.take() if inbox.special else inbox.receive_nowait()
                 except trio.WouldBlock:
                     envelope = None
                 if envelope is None:
@@ -222,11 +233,10 @@ class _Loop(Generic[A]):
         self._at_hand = envelope
         method = self._methods.get(envelope.method) or self._look_up(envelope.method)
         result: Any = method(self._this, *envelope.args, **envelope.kwargs)
-        kind = type(result)
-        if kind is types.CoroutineType:
+        if type(result) is types.CoroutineType:
             return cast("_Pending", result)
-        if kind is Continue:
-            return self._answer_and_continue(reply, result)
+        if isinstance(result, Continue):
+            return self._answer_and_continue(reply, cast("Continue[object]", result))
         if reply is not None:
             self._answer(reply, result)
         self._at_hand = None
@@ -247,16 +257,20 @@ class _Loop(Generic[A]):
     async def _finish(self, envelope: Envelope, pending: _Pending) -> None:
         task = trio.lowlevel.current_task()
         token = handling.set((task, (*envelope.chain, self._ref)))
+        result: Any = None
+        scope = self._scope = trio.CancelScope()
         try:
-            with trio.CancelScope() as self._scope:
+            with scope:
                 result = await pending
         finally:
             handling.reset(token)
-            scope, self._scope = self._scope, None
+            self._scope = None
         if scope.cancelled_caught:
             self._process.raise_if_crashed()
-        if type(result) is Continue:
-            await self._answer_and_continue(envelope.reply, result)
+        if isinstance(result, Continue):
+            await self._answer_and_continue(
+                envelope.reply, cast("Continue[object]", result)
+            )
         elif envelope.reply is not None:
             self._answer(envelope.reply, result)
         self._at_hand = None

@@ -144,8 +144,9 @@ class Inbox:
     )
 
     def __init__(self, name: str, max_messages: float, on_full: OnFull) -> None:
-        self._send, receive = trio.open_memory_channel[Envelope](max_messages)
-        self.receive_nowait = receive.receive_nowait
+        self._send: trio.MemorySendChannel[Envelope] | None = None
+        """Opened by the first message: it is a third of what an idle actor costs."""
+        self.receive_nowait: Callable[[], Envelope] = _nothing_yet
         """Takes a message, raises `trio.WouldBlock`; only while nothing is ``special``."""
         self.special = False
         """There is, or may be, more to look at than messages: then `take`."""
@@ -167,8 +168,11 @@ class Inbox:
         Raises:
             InboxFull, MessageDropped: there is no room; see `OnFull`.
         """
+        send = self._send
         try:
-            self._send.send_nowait(envelope)
+            if send is None:
+                send = self._open()
+            send.send_nowait(envelope)
         except trio.WouldBlock:
             self._put_in_full(envelope)
         reader = self._reader
@@ -178,8 +182,13 @@ class Inbox:
 
     async def wait_put(self, envelope: Envelope) -> None:
         """Leave a message as soon as there is room."""
-        await self._send.send(envelope)
+        await (self._send or self._open()).send(envelope)
         self.wake()
+
+    def _open(self) -> trio.MemorySendChannel[Envelope]:
+        self._send, receive = trio.open_memory_channel[Envelope](self.max_messages)
+        self.receive_nowait = receive.receive_nowait
+        return self._send
 
     def put_ahead(self, envelope: Envelope) -> None:
         """Leave a control message: it is taken before all others."""
@@ -193,7 +202,7 @@ class Inbox:
         match self.on_full:
             case OnFull.DROP_OLDEST:
                 self._drop(self.receive_nowait())
-                self._send.send_nowait(envelope)
+                self.put(envelope)
             case OnFull.WAIT if envelope.reply is not None:
                 # The caller is about to wait for room.
                 raise InboxFull(self.name, self._is_full())
@@ -321,8 +330,10 @@ class Inbox:
     @property
     def depth(self) -> int:
         """How many messages wait."""
-        waiting = self._send.statistics().current_buffer_used
-        return waiting + (len(self.control) if self.control else 0)
+        ahead = len(self.control) if self.control else 0
+        if self._send is None:
+            return ahead
+        return ahead + self._send.statistics().current_buffer_used
 
     def refuse_all(self) -> None:
         """Drop everything, for nobody will come; callers get `ActorStopped`."""
@@ -352,5 +363,11 @@ class Inbox:
             dropped=self.dropped,
             expired=self.expired,
             abandoned=self.abandoned,
-            waiting_senders=self._send.statistics().tasks_waiting_send,
+            waiting_senders=0
+            if self._send is None
+            else self._send.statistics().tasks_waiting_send,
         )
+
+
+def _nothing_yet() -> Envelope:
+    raise trio.WouldBlock
