@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias, assert_never
+from typing import TypeAlias
 
 import attrs
 import structlog
 
 import supervisors
+from supervisors.structlog import log_event
 
 
 @attrs.frozen(kw_only=True)
@@ -72,7 +73,8 @@ def to_log(event: Event) -> None:
         case MessageDropped(actor=actor, reason=reason):
             log.warning("message.dropped", actor=actor, reason=reason)
         case _:
-            _supervision(event)
+            # The log's processor prints tracebacks without locals.
+            log_event(event, log)
 
 
 def _attempt(event: AttemptEnded) -> None:
@@ -97,40 +99,3 @@ def _attempt(event: AttemptEnded) -> None:
         error=event.error,
         upstream_status=event.upstream_status,
     )
-
-
-def _supervision(event: supervisors.Event) -> None:
-    match event:
-        case supervisors.ChildStarted(path, incarnation):
-            write = log.debug if incarnation == 1 else log.info
-            write("actor.started", actor=path, incarnation=incarnation)
-        case supervisors.ChildTerminated(path, exit_):
-            log.error("actor.ended", actor=path, **_exit(exit_))
-        case supervisors.StartError(path, exit_):
-            log.error("actor.start_failed", actor=path, **_exit(exit_))
-        case supervisors.ShutdownError(path, exit_):
-            log.warning("actor.shutdown_error", actor=path, **_exit(exit_))
-        case supervisors.GaveUp(path, child):
-            log.critical("supervisor.gave_up", supervisor=path or "root", child=child)
-        case supervisors.ChildUnkillable(path, stack):
-            log.critical("actor.unkillable", actor=path, stack=stack)
-        case _:
-            assert_never(event)
-
-
-def _exit(exit_: supervisors.Exit) -> dict[str, object]:
-    match exit_:
-        case supervisors.Crashed(error):
-            # The processor prints the traceback without locals.
-            return {"exit": "crashed", "exc_info": error}
-        case supervisors.ShutDown(reason):
-            return {
-                "exit": "shutdown",
-                "reason": None if reason is None else repr(reason),
-            }
-        case supervisors.Normal():
-            return {"exit": "normal"}
-        case supervisors.Killed():
-            return {"exit": "killed"}
-        case _:
-            assert_never(exit_)

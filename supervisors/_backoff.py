@@ -41,13 +41,10 @@ class Backoff:
 
         *chance* is from 0 (longest) to 1.
         """
-        # In logarithms: the power itself overflows after a thousand failures.
-        growth = (failures - 1) * math.log(self.factor)
-        longest = (
-            self.limit
-            if growth >= math.log(self.limit / self.first)
-            else self.first * math.exp(growth)
-        )
+        try:
+            longest = min(self.limit, self.first * self.factor ** (failures - 1))
+        except OverflowError:
+            longest = self.limit
         return longest * (1 - self.jitter * chance)
 
     def failures_after(self, failures: int, ran: float) -> int:
