@@ -29,6 +29,7 @@ from supervisors._spec import (
     Shutdown,
     ShutdownTime,
     check_child,
+    check_whole_number,
 )
 from supervisors._supervisor import count
 
@@ -46,8 +47,12 @@ class DynamicSupervisor:
 
     name: str
     max_children: int | None = attrs.field(default=None, kw_only=True)
-    max_restarts: int = attrs.field(default=3, kw_only=True)
-    max_seconds: float = attrs.field(default=5.0, kw_only=True)
+    max_restarts: int = attrs.field(
+        default=3, kw_only=True, validator=check_whole_number
+    )
+    max_seconds: float = attrs.field(
+        default=5.0, kw_only=True, validator=attrs.validators.gt(0)
+    )
     auto_shutdown: AutoShutdown = attrs.field(default=AutoShutdown.NEVER, kw_only=True)
     on_unkillable: OnUnkillable = attrs.field(
         default=OnUnkillable.ABANDON, kw_only=True

@@ -112,6 +112,15 @@ def _shutdown_time(
         raise ValueError(msg)
 
 
+def check_whole_number(
+    _instance: object, attribute: attrs.Attribute[Any], value: Any
+) -> None:
+    """Raise `ValueError` if *value* is no whole number (an attrs validator)."""
+    if type(value) is not int or value < 0:
+        msg = f"{attribute.name} must be a whole number from 0 on, not {value!r}"
+        raise ValueError(msg)
+
+
 @attrs.frozen(kw_only=True)
 class ChildSpec:
     """One child: what runs, and what its end means.
@@ -148,7 +157,7 @@ class SupervisorSpec:
 
     children: Sequence[ChildSpec] = ()
     strategy: Strategy = Strategy.ONE_FOR_ONE
-    max_restarts: int = attrs.field(default=3, validator=attrs.validators.ge(0))
+    max_restarts: int = attrs.field(default=3, validator=check_whole_number)
     max_seconds: float = attrs.field(default=5.0, validator=attrs.validators.gt(0))
     auto_shutdown: AutoShutdown = AutoShutdown.NEVER
     on_unkillable: OnUnkillable = OnUnkillable.ABANDON

@@ -10,6 +10,9 @@ Three things of the library are used that its users have no need for:
 ``_request``, to hold a supervisor while messages gather in its mailbox.
 """
 
+# pyright: basic
+# Scenarios and traces are JSON: their types are Any, and stay unknown inside.
+
 from __future__ import annotations
 
 import math
@@ -40,8 +43,8 @@ from supervisors import (
     Ignore,
     ShutdownError,
     StartError,
-    StillRunning,
     StartFailed,
+    StillRunning,
     Supervisor,
     SupervisorSpec,
     dynamic_supervisor,
@@ -160,7 +163,17 @@ class _Stage:
             reason = "reached_max_restart_intensity"
             self.reports.append(["shutdown", path, event.child, reason])
         elif path:
-            self.reports.append(self._report(event, *split(path)))
+            self._note(self._report(event, *split(path)))
+
+    def _note(self, report: Json) -> None:
+        *same, count = report
+        for other in self.reports:
+            if len(report) == len(other) == 5 and other[:4] == same:
+                # Children that ended ``normal`` by themselves and those that did
+                # when asked are told apart by the library (`NormalAfterAll`).
+                other[4] += count
+                return
+        self.reports.append(report)
 
     def _report(self, event: Event, parent: str, id_: str) -> Json:
         match event:
