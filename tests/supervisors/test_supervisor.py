@@ -26,6 +26,7 @@ from supervisors import (
     ChildSpec,
     ChildStarted,
     ChildTerminated,
+    DynamicSupervisor,
     Event,
     GaveUp,
     Ignore,
@@ -567,3 +568,11 @@ async def test_every_start_is_an_event(
         ChildStarted("s/x", 1),
         ChildStarted("s", 1),
     ]
+
+
+@pytest.mark.parametrize("wrong", [1.5, True, -1, "3"])
+def test_an_intensity_that_is_no_count_is_refused_at_once(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="max_restarts must be a whole number"):
+        SupervisorSpec(max_restarts=wrong)
+    with pytest.raises(ValueError, match="max_restarts must be a whole number"):
+        DynamicSupervisor("d", max_restarts=wrong)
