@@ -83,19 +83,21 @@ from supervisors.testing._faults import (  # isort: skip
 from supervisors.testing._find import (  # isort: skip
     FaultFound as FaultFound,
     Finding as Finding,
-    Scenario as Scenario,
     Survey as Survey,
     check as check,
     check_every_fault as check_every_fault,
     every_fault as every_fault,
     find_fault as find_fault,
-    replay as replay,
 )
 from supervisors.testing._forked import forked as forked  # isort: skip
 from supervisors.testing._injector import Injector as Injector  # isort: skip
 from supervisors.testing._invariants import (  # isort: skip
     InvariantViolated as InvariantViolated,
     Watcher as Watcher,
+)
+from supervisors.testing._replay import (  # isort: skip
+    Scenario as Scenario,
+    replay as replay,
 )
 from supervisors.testing._strategies import fault_plans as fault_plans  # isort: skip
 # end of faults

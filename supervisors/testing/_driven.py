@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from types import CoroutineType, FrameType
-from typing import Any, final
+from typing import Any, cast, final
 
 import trio
 
@@ -27,7 +27,7 @@ class Driven(Generator[Any, Any, None]):
 
     def __init__(
         self,
-        coroutine: CoroutineType[Any, Any, None],
+        coroutine: Coroutine[Any, Any, None],
         on_wait: Callable[[], float],
     ) -> None:
         self._coroutine = coroutine
@@ -61,13 +61,14 @@ class Driven(Generator[Any, Any, None]):
 
     def _after(self, rest: Callable[[], Any]) -> Any:
         """Rest once more; go on with the coroutine if that was the end of it."""
+        interrupt: BaseException | None = None
         try:
             return rest()
         except StopIteration:
             self._rest = None
-        except BaseException as error:  # noqa: ASYNC103, BLE001 - it goes to the coroutine (Ctrl-C)
-            return self.throw(error)
-        return self._step()
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - the coroutine gets it (Ctrl-C)
+            interrupt = error
+        return self._step() if interrupt is None else self.throw(interrupt)
 
     def _step(self) -> Any:
         trap = self._resume()
@@ -77,12 +78,12 @@ class Driven(Generator[Any, Any, None]):
     @property
     def cr_frame(self) -> FrameType | None:
         """The frame of what is driven; its name is the coroutine's own."""
-        return self._coroutine.cr_frame
+        return cast("CoroutineType[Any, Any, None]", self._coroutine).cr_frame
 
     @property
     def cr_await(self) -> Any:
         """What that awaits."""
-        return self._coroutine.cr_await
+        return cast("CoroutineType[Any, Any, None]", self._coroutine).cr_await
 
 
 async def _sleep(seconds: float) -> None:

@@ -17,7 +17,7 @@ Tasks that a child starts are not counted, only its own.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import attrs
 
@@ -26,23 +26,19 @@ class InjectedCrash(Exception):
     """What a child raises that a fault plan has crashed."""
 
 
-def _short(instance: Any) -> str:
-    """Return a repr that can be pasted, without what has its default."""
-    words = list[str]()
-    for field in attrs.fields(type(instance)):
-        value = getattr(instance, field.name)
-        if value == field.default:
-            continue
-        text = value.__name__ if isinstance(value, type) else repr(value)
-        words.append(f"{field.name}={text}" if field.kw_only else text)
-    return f"{type(instance).__name__}({', '.join(words)})"
-
-
 class _Value:
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return _short(self)
+        """Return code that makes the value, without what has its default."""
+        words = list[str]()
+        for field in attrs.fields(cast("type[attrs.AttrsInstance]", type(self))):
+            value = getattr(self, field.name)
+            if value == field.default:
+                continue
+            text = value.__name__ if isinstance(value, type) else repr(value)
+            words.append(f"{field.name}={text}" if field.kw_only else text)
+        return f"{type(self).__name__}({', '.join(words)})"
 
 
 def _number() -> Any:

@@ -8,42 +8,33 @@ schedules without any fault, then with drawn plans; what fails is shrunk.
         check(scenario)
         check_every_fault(scenario)
 
-What a fault explains is no failure: an error of this library, or an
-`InjectedCrash`, with nothing else as its cause, in a run in which a fault was
-effective. Whatever happens, the invariants of `Watcher` must hold, and the
-scenario must end.
+What counts as a failure is said in `_replay`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
-from supervisors._errors import SupervisionError
 from supervisors.testing._choices import DEFAULT_KINDS, Counts, FaultKind, choices
-from supervisors.testing._faults import FaultPlan, InjectedCrash
+from supervisors.testing._faults import (
+    FaultPlan,
+)
 from supervisors.testing._injector import Injector
-from supervisors.testing._invariants import InvariantViolated, Watcher
-from supervisors.testing._outcome import Raised
+from supervisors.testing._replay import MAX_STEPS, Scenario, run_once
 from supervisors.testing._schedule import Fifo, Schedule, schedules
-from supervisors.testing._simulate import try_simulate
 from supervisors.testing._strategies import plans_within
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-Scenario: TypeAlias = Callable[[], Awaitable[object]]
 _Case: TypeAlias = tuple[FaultPlan, Schedule]
 
 #: How many runs a search makes, if its test does not say; shrinking comes on top.
 MAX_RUNS = 200
-
-#: How many steps a run may take, if its test does not say: scenarios are small.
-MAX_STEPS = 5_000
 
 
 @attrs.frozen(kw_only=True)
@@ -82,7 +73,7 @@ class Survey:
     runs: int
     findings: tuple[Finding, ...]
     ineffective: FaultPlan
-    """Faults that changed the run so that their own point never came."""
+    """Faults whose point did not come again: the scenario does not repeat."""
 
 
 def check(
@@ -124,9 +115,7 @@ def check_every_fault(
     Raises:
         FaultFound: the scenario fails; the text is code that repeats it.
     """
-    survey = every_fault(
-        scenario, kinds=kinds, schedule=schedule, max_steps=max_steps
-    )
+    survey = every_fault(scenario, kinds=kinds, schedule=schedule, max_steps=max_steps)
     if survey.findings:
         raise FaultFound(survey.findings) from survey.findings[0].error
     return survey
@@ -172,8 +161,8 @@ def every_fault(
 ) -> Survey:
     """Run *scenario* once with each single fault that can hit it, by count.
 
-    A first run without faults counts what each child does. A fault that
-    changes the run may keep its own point from coming; those are told.
+    A first run without faults counts what each child does; each further run
+    is the same up to the point of its fault.
     """
     order = Fifo() if schedule is None else schedule
     search = _Search(scenario, max_steps, random.Random(0), order)  # noqa: S311 - no secret
@@ -205,20 +194,6 @@ def _single_faults(
                     yield (fault,)
 
 
-def replay(
-    scenario: Scenario,
-    plan: FaultPlan = (),
-    *,
-    schedule: Schedule | None = None,
-    max_steps: int = MAX_STEPS,
-) -> None:
-    """Run *scenario* once, as `check` does, and raise its failure."""
-    order = Fifo() if schedule is None else schedule
-    _, error = _run(scenario, plan, order, max_steps)
-    if error is not None:
-        raise error
-
-
 class _Search:
     """Runs a scenario, and counts how often."""
 
@@ -244,7 +219,7 @@ class _Search:
         self, plan: FaultPlan, schedule: Schedule
     ) -> tuple[Injector, Exception | None]:
         self.runs += 1
-        return _run(self._scenario, plan, schedule, self._max_steps)
+        return run_once(self._scenario, plan, schedule, self._max_steps)
 
     def finding(
         self, plan: FaultPlan, schedule: Schedule, error: Exception, runs: int = 0
@@ -280,7 +255,12 @@ class _Search:
                     deadline=None,
                     max_examples=max(1, runs),
                     phases=[Phase.generate, Phase.shrink],
-                    suppress_health_check=list(HealthCheck),
+                    suppress_health_check=[
+                        HealthCheck.too_slow,
+                        HealthCheck.filter_too_much,
+                        HealthCheck.data_too_large,
+                        HealthCheck.large_base_example,
+                    ],
                 ),
                 random=self._random,
             )
@@ -290,48 +270,12 @@ class _Search:
         return self.finding(plan, schedule, error, first)
 
 
-def _run(
-    scenario: Scenario, plan: FaultPlan, schedule: Schedule, max_steps: int
-) -> tuple[Injector, Exception | None]:
-    injector = Injector(plan)
-    watcher = Watcher(injector)
-    result = try_simulate(
-        scenario, schedule=schedule, seed=0, faults=watcher, max_steps=max_steps
-    )
-    ended = result.outcome
-    error = ended.error if isinstance(ended, Raised) else None
-    if error is not None and not (injector.effective and _is_explained(error, plan)):
-        return injector, cast("Exception", error)
-    try:
-        watcher.check()
-    except InvariantViolated as violated:
-        return injector, violated
-    return injector, None
-
-
-def _is_explained(error: BaseException, plan: FaultPlan) -> bool:
-    """Say whether a fault alone can have led to *error*."""
-    if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        return all(_is_explained(each, plan) for each in group.exceptions)
-    injected = (InjectedCrash, *(_errors_of(plan)))
-    if isinstance(error, injected):
-        return True
-    if not isinstance(error, SupervisionError):
-        return False
-    return error.__cause__ is None or _is_explained(error.__cause__, plan)
-
-
-def _errors_of(plan: FaultPlan) -> list[type[Any]]:
-    return [fault.error for fault in plan if hasattr(fault, "error")]
-
-
-def _name(scenario: Any) -> str:
-    if isinstance(scenario, partial):
-        return f"partial({_name(scenario.func)}, {_arguments(scenario)})"
-    return getattr(scenario, "__qualname__", repr(scenario))
-
-
-def _arguments(call: partial[Any]) -> str:
-    words = [f"{name}={value!r}" for name, value in call.keywords.items()]
-    return ", ".join([*map(repr, call.args), *words])
+def _name(scenario: object) -> str:
+    func: object = getattr(scenario, "func", None)
+    if func is None:
+        return getattr(scenario, "__qualname__", repr(scenario))
+    # A `functools.partial`, whose repr tells an address.
+    args: tuple[object, ...] = getattr(scenario, "args", ())
+    keywords: dict[str, object] = getattr(scenario, "keywords", {})
+    words = [f"{name}={value!r}" for name, value in keywords.items()]
+    return f"partial({', '.join([_name(func), *map(repr, args), *words])})"

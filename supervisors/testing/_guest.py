@@ -145,7 +145,7 @@ class GuestLoop:
 
     def _raise_failure(self) -> None:
         if self._limits.stuck is not None:
-            raise self._limits.stuck
+            raise self._limits.stuck_after(self._ended)
         if isinstance(self._ended, Raised):
             raise only_error_in(self._ended.error)
 
@@ -159,13 +159,16 @@ class GuestLoop:
     async def _serve(self) -> None:
         self._limits.disarm()
         self._ready = True
-        while not self._closing:
-            await self._wake.wait()
-            self._wake = trio.Event()
-            if self._job is not None:
-                self._job.done = await self._carry_out(self._job.afn)
-                self._job = None
-        self._limits.arm(self._scope)
+        try:
+            while not self._closing:
+                await self._wake.wait()
+                self._wake = trio.Event()
+                if self._job is not None:
+                    self._job.done = await self._carry_out(self._job.afn)
+                    self._job = None
+        finally:
+            # What follows is the end of all, in order or not: it has its limits too.
+            self._limits.arm(self._scope)
 
     async def _carry_out(
         self, afn: Callable[[], Awaitable[Any]]

@@ -1,8 +1,9 @@
 """The probe that carries out a fault plan, and counts what could be a point of one.
 
-* `Crash` and `Cancel` strike before the n-th wait begins: the child's scope is
-  cancelled, so `trio.Cancelled` comes out of that very wait if it can be
-  cancelled at all, else out of the next one that can.
+* `Crash` and `Cancel` strike when the n-th wait has just begun: the child's scope
+  is cancelled, so `trio.Cancelled` comes out of that very wait if it can be
+  cancelled at all, else out of the next one that can. They come from outside, as
+  an instrument of trio's loop: a task cannot break off its own wait.
 * `Delay` and `Stall` strike when the n-th wait is over, and before the child
   notices; see `Driven`.
 """
@@ -10,25 +11,24 @@
 from __future__ import annotations
 
 import math
-import types
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias, final
 
 import attrs
 import trio
 
 from supervisors._probe import watched_by
-from supervisors.testing._anatomy import is_supervisor
+from supervisors.testing._anatomy import spec_of
 from supervisors.testing._choices import Counts
 from supervisors.testing._driven import Driven
 from supervisors.testing._faults import (
     Cancel,
     Checkpoint,
     Crash,
-    Delay,
     DuplicateCast,
     FailCleanup,
     FailInit,
@@ -39,13 +39,14 @@ from supervisors.testing._faults import (
     HangInit,
     Kill,
     Message,
-    Stall,
 )
-from supervisors.testing._forked import die, is_forked
+from supervisors.testing._forked import is_forked
+from supervisors.testing._installed import instrumented
+from supervisors.testing._strikes import break_after, crash_of, strike
 
 if TYPE_CHECKING:
+    from supervisors._inbox import Envelope
     from supervisors._process import Process
-    from supervisors._ref import Envelope
     from supervisors._spec import Body
 
 
@@ -90,15 +91,12 @@ class _Armed:
 
 
 @final
-class Injector:
+class Injector(trio.abc.Instrument):
     """Carries out a plan in every tree that is opened inside `installed`.
 
     For one run: what was counted stays counted. Give it to `simulate`
     (``faults=``), or open trees inside ``with injector.installed()``.
     """
-
-    #: For `simulate`: nothing to watch but the trees.
-    instruments: Sequence[trio.abc.Instrument] = ()
 
     def __init__(self, plan: FaultPlan = ()) -> None:
         if any(isinstance(fault, Kill) for fault in plan) and not is_forked():
@@ -107,14 +105,28 @@ class Injector:
         self.plan = tuple(plan)
         self._armed = [_Armed(fault, *_point_of(fault)) for fault in plan]
         self._counts = dict[str, Counter[_Kind]]()
+        self._strikes: dict[trio.lowlevel.Task, list[Callable[[], object]]] = {}
+        """What is to strike when these have begun to wait."""
         self._supervisors = set[str]()
         self._effective = list[Fault]()
         self._resting: set[Process] = set()
         """Those whose waits are ours."""
 
-    def installed(self) -> AbstractContextManager[None]:
-        """Watch every tree that is opened inside the block."""
-        return watched_by(self)
+    @property
+    def instruments(self) -> Sequence[trio.abc.Instrument]:
+        """What `simulate` gives to trio."""
+        return (self,)
+
+    @contextmanager
+    def installed(self) -> Generator[None]:
+        """Break what is opened inside the block."""
+        with watched_by(self), instrumented(self):
+            yield
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Strike at a task that has begun to wait."""
+        for each in self._strikes.pop(task, ()):
+            each()
 
     @property
     def effective(self) -> FaultPlan:
@@ -147,7 +159,7 @@ class Injector:
 
     async def run(self, process: Process, body: Body) -> None:
         """Run *body* with the faults that hit its start, checkpoints and end."""
-        if is_supervisor(process.tree, process.path):
+        if spec_of(process).subtree is not None:
             self._supervisors.add(process.path)
         for fault in self._due(process, Start):
             if isinstance(fault, FailInit):
@@ -166,11 +178,11 @@ class Injector:
         """Return how often the message is to be handled, after what strikes before it."""
         for fault in self._due(process, Message):
             if isinstance(fault, Crash):
-                raise _crash(process, fault)
-            await self._rest(process, _strike(process, fault))
+                raise crash_of(process, fault)
+            await self._rest(process, strike(process, fault))
         handled = self._due(process, Handled)
         if handled:
-            _break_after(envelope, process, handled)
+            break_after(envelope, process, handled)
         return 2 if envelope.reply is None and self._due(process, Cast) else 1
 
     def after(self, process: Process, envelope: Envelope) -> None:
@@ -179,8 +191,14 @@ class Injector:
     def _at_wait(self, process: Process) -> float:
         if process in self._resting:
             return 0.0
-        due = self._due(process, Checkpoint)
-        return sum(_strike(process, fault) for fault in due)
+        seconds = 0.0
+        for fault in self._due(process, Checkpoint):
+            if isinstance(fault, Crash | Cancel):
+                strikes = self._strikes.setdefault(trio.lowlevel.current_task(), [])
+                strikes.append(partial(strike, process, fault))
+            else:
+                seconds += strike(process, fault)
+        return seconds
 
     async def _at_end(self, process: Process, raised: BaseException | None) -> None:
         for fault in self._due(process, End):
@@ -217,60 +235,3 @@ class Injector:
 
 async def _whole(body: Body, process: Process) -> None:
     await body(process)
-
-
-def _strike(process: Process, fault: Fault) -> float:
-    """Carry out *fault*; return how many seconds the child then rests."""
-    match fault:
-        case Delay():
-            return fault.seconds
-        case Stall():
-            return math.inf
-        case Crash():
-            process.crash(_crash(process, fault))
-        case Cancel():
-            process.kill()
-        case Kill():
-            die()
-        case _:
-            msg = f"{fault!r} does not strike at {fault.child!r} while it runs"
-            raise AssertionError(msg)
-    return 0.0
-
-
-def _crash(process: Process, fault: Crash) -> Exception:
-    return fault.error(f"injected into {process.path!r} at {fault.at!r}")
-
-
-def _break_after(envelope: Envelope, process: Process, faults: list[Fault]) -> None:
-    """Have *faults* strike when the message is handled, and not answered yet."""
-    method = envelope.method
-
-    def strike() -> None:
-        for fault in faults:
-            if isinstance(fault, Crash):
-                raise _crash(process, fault)
-            _strike(process, fault)
-
-    async def finish(result: Awaitable[Any]) -> Any:
-        value = await result
-        strike()
-        return value
-
-    def handle(this: Any, *args: Any, **kwargs: Any) -> Any:
-        envelope.method = method
-        result = _own(this, method)(this, *args, **kwargs)
-        if isinstance(result, types.CoroutineType):
-            return finish(result)
-        strike()
-        return result
-
-    envelope.method = handle
-
-
-def _own(this: object, method: Callable[..., Any]) -> Callable[..., Any]:
-    """Find the actor's own version of *method*, as an ordinary call would."""
-    owner, _, name = getattr(method, "__qualname__", "").rpartition(".")
-    if not owner or owner.endswith("<locals>"):
-        return method
-    return getattr(type(this), name, method)

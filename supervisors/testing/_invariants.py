@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias, final
@@ -25,11 +25,12 @@ import trio
 
 from supervisors._events import ChildStarted, ChildTerminated, Event, EventHook
 from supervisors._probe import Probe, watched_by
-from supervisors.testing._anatomy import child_at, is_finishing, later_siblings, window
+from supervisors.testing._anatomy import is_finishing, later_siblings, spec_of, window
+from supervisors.testing._installed import instrumented
 
 if TYPE_CHECKING:
+    from supervisors._inbox import Envelope
     from supervisors._process import Process, Tree
-    from supervisors._ref import Envelope
     from supervisors._reply import Reply
     from supervisors._spec import Body
 
@@ -101,21 +102,14 @@ class Watcher(trio.abc.Instrument):
 
     @property
     def instruments(self) -> Sequence[trio.abc.Instrument]:
-        """What `simulate` gives to trio: ourselves, to see tasks come and go."""
-        return (self,)
+        """What `simulate` gives to trio: ourselves, and those of *inner*."""
+        return (self, *getattr(self._inner, "instruments", ()))
 
     @contextmanager
     def installed(self) -> Generator[None]:
         """Watch every tree that is opened inside the block."""
-        in_loop = trio.lowlevel.in_trio_run()
-        with watched_by(self):
-            if in_loop:
-                trio.lowlevel.add_instrument(self)
-            try:
-                yield
-            finally:
-                if in_loop:
-                    trio.lowlevel.remove_instrument(self)
+        with watched_by(self), instrumented(*self.instruments):
+            yield
 
     def __repr__(self) -> str:
         return f"Watcher({'' if self._inner is None else repr(self._inner)})"
@@ -156,11 +150,9 @@ class Watcher(trio.abc.Instrument):
         # One that was given up as unkillable has an exit, and may still run.
         if before is not None and before.process.exit is None:
             self._note(f"{path!r} was started again before it had ended")
-        child = child_at(tree, path)
-        address = None if child is None else child.spec.address
+        address = spec_of(life.process).address
         for other in self._lives.values() if address is not None else ():
-            its = child_at(*other.place)
-            if its is not None and its is not child and its.spec.address is address:
+            if other.place != life.place and spec_of(other.process).address is address:
                 self._note(f"{path!r} has the address of {other.process.path!r}")
         self._lives[life.place] = life
         # A supervisor counts the restarts of one incarnation.
@@ -170,7 +162,7 @@ class Watcher(trio.abc.Instrument):
         tree, path = life.place
         for method, _ in life.unanswered():
             self._note(f"{path!r} ended and left a call of {method} without an answer")
-        if life.process.stopping and is_finishing(tree, path):
+        if is_finishing(life.process):
             for later in later_siblings(tree, path):
                 other = self._lives.get((tree, later))
                 if other is not None and other.process.exit is None:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import trio
 import trio.testing
 
 from supervisors.testing._hook import Order
+from supervisors.testing._outcome import Raised, Returned
 from supervisors.testing._trace import where_everybody_is
 
 #: Turns in a row without any step, after the limit, that only a deadlock has.
@@ -108,3 +110,14 @@ class Limits:
         if not idle and self._turns_over % TURNS_PER_SECOND == 0:
             # Time stands still while anybody runs: shutdown times would never end.
             self.clock.jump(1.0)
+
+    def stuck_after(self, ended: Returned[Any] | Raised | None) -> SimulationStuck:
+        """Return the failure, with what else the run has raised as its context."""
+        assert self.stuck is not None
+        if (
+            isinstance(ended, Raised)
+            and ended.error is not self.stuck
+            and not isinstance(ended.error, trio.TrioInternalError)
+        ):
+            self.stuck.__context__ = ended.error
+        return self.stuck

@@ -97,7 +97,7 @@ class Simulation:
         from supervisors.testing._schedule import Seeded  # noqa: PLC0415 - see above
         from supervisors.testing._simulate import simulate  # noqa: PLC0415
 
-        results = list[Result[T]]()
+        results: list[Result[T]] = []
         for seed in self.seeds:
             try:
                 result = simulate(

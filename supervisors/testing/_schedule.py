@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import attrs
 import trio
 
-from supervisors.testing._hook import Order, ordered_by
+from supervisors.testing._hook import Order, check_trio, ordered_by
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -164,6 +164,7 @@ def using(schedule: Schedule) -> Generator[None]:
     Raises:
         UnsupportedTrio: this trio does not let its order be chosen.
     """
+    check_trio()
     with ordered_by(schedule.start()):
         yield
 

@@ -157,7 +157,7 @@ def try_simulate(
         ended = Raised(error)
     if limits.stuck is not None:
         # Whatever came of the cancellation: this was the failure.
-        ended = Raised(limits.stuck)
+        ended = Raised(limits.stuck_after(ended))
     if isinstance(ended, Raised):
         _add_notes(ended.error, afn, schedule, seed, faults, trace)
     return Result(

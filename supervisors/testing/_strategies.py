@@ -1,8 +1,8 @@
 """Fault plans as a Hypothesis strategy: shrinks to the fewest, earliest, simplest faults.
 
-    @given(fault_plans(spec), schedules())
-    def test_no_answer_is_lost(plan, schedule):
-        simulate(program, schedule=schedule, faults=Injector(plan))
+@given(fault_plans(spec), schedules())
+def test_no_answer_is_lost(plan, schedule):
+    simulate(program, schedule=schedule, faults=Injector(plan))
 """
 
 from __future__ import annotations
@@ -86,9 +86,7 @@ def _one_restart_more(counts: Counts) -> Counts:
     return attrs.evolve(counts, starts=counts.starts + 1, ends=counts.ends + 1)
 
 
-def _children_of(
-    spec: SupervisorSpec, above: str = ""
-) -> Iterator[tuple[str, Counts]]:
+def _children_of(spec: SupervisorSpec, above: str = "") -> Iterator[tuple[str, Counts]]:
     """Return the paths of all children, a pattern for those of a dynamic supervisor."""
     for child in spec.children:
         path = f"{above}{child.id}"

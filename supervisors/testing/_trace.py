@@ -5,12 +5,10 @@ Nothing in it depends on addresses, hash seeds or the clock of the machine.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from weakref import WeakKeyDictionary
 
 import trio
@@ -106,16 +104,7 @@ def _walk(task: trio.lowlevel.Task, depth: int) -> Iterator[str]:
 
 
 def _places(task: trio.lowlevel.Task) -> Iterator[str]:
-    for frame in _frames(task):
+    for frame, line in task.iter_await_frames():
         code = frame.f_code
         if not code.co_filename.startswith((_TRIO, _US)):
-            yield f"{code.co_qualname} ({Path(code.co_filename).name}:{frame.f_lineno})"
-
-
-def _frames(task: trio.lowlevel.Task) -> list[FrameType]:
-    frames = list[FrameType]()
-    # It may wait for something that is not a coroutine. What came before is
-    # enough, and an instrument that raises is switched off by trio.
-    with contextlib.suppress(TypeError):
-        frames.extend(frame for frame, _ in task.iter_await_frames())
-    return frames
+            yield f"{code.co_qualname} ({Path(code.co_filename).name}:{line})"

@@ -1,6 +1,9 @@
 """What supervision costs: each figure beside bare trio's, in the same run.
 
-    python -m tests.benchmarks.bench_supervisors
+    python -m tests.benchmarks.bench_supervisors [CHILDREN...]
+
+CHILDREN: how many are started at a time, for the figures of mass starts
+(default: 10000).
 
 Figures are of one core, the best of some rounds where they are a rate. Bare
 trio has no inbox that outlives a crash, no restart policy, no order of stopping:
@@ -36,7 +39,7 @@ ROUNDS = 5
 CALLS = 20_000
 CASTS = 100_000
 RESTARTS = 1_000
-CHILDREN = 10_000
+CHILDREN = [10_000]
 
 
 @attrs.define
@@ -178,9 +181,9 @@ async def restart_bare() -> float:
 # Many children.
 
 
-async def children_ours(dynamic: DynamicSupervisor) -> float:
+async def children_ours(dynamic: DynamicSupervisor, count: int) -> float:
     """Seconds to start many children; they are running then."""
-    specs = [_child(number) for number in range(CHILDREN)]
+    specs = [_child(number) for number in range(count)]
     began = time.perf_counter()
     for spec in specs:
         await dynamic.start_child(spec)
@@ -191,7 +194,7 @@ def _child(number: int) -> ChildSpec:
     return actor(ActorRef[Counter](f"c{number}"), Counter)
 
 
-async def children_bare(nursery: trio.Nursery) -> float:
+async def children_bare(nursery: trio.Nursery, count: int) -> float:
     """Seconds to start as many tasks, each up before the next."""
 
     async def idle(up: trio.Event) -> None:
@@ -199,42 +202,33 @@ async def children_bare(nursery: trio.Nursery) -> float:
         await trio.sleep_forever()
 
     began = time.perf_counter()
-    for _ in range(CHILDREN):
+    for _ in range(count):
         up = trio.Event()
         nursery.start_soon(idle, up)
         await up.wait()
     return time.perf_counter() - began
 
 
-async def memory_of(start: Callable[[], Awaitable[float]]) -> tuple[float, float]:
-    """Return the seconds of *start*, and the bytes that each child keeps."""
+async def memory_of(
+    start: Callable[[int], Awaitable[float]], count: int
+) -> tuple[float, float]:
+    """Return the seconds to start *count*, and the bytes that each child keeps."""
     gc.collect()
     process = psutil.Process()
     before = process.memory_info().rss
-    seconds = await start()
+    seconds = await start(count)
     gc.collect()
-    return seconds, (process.memory_info().rss - before) / CHILDREN
+    return seconds, (process.memory_info().rss - before) / count
 
 
-async def measure() -> list[Figure]:
+async def measure(children: list[int]) -> list[Figure]:
     """Take all figures."""
-    ref: ActorRef[Counter] = ActorRef("counter", max_inbox=CASTS + 1)
-    dynamic = DynamicSupervisor("many")
-    tree = SupervisorSpec(
-        children=[actor(ref, Counter), dynamic_supervisor(dynamic)],
-        max_restarts=10**9,
-    )
     figures = list[Figure]()
-    async with open_supervisor(tree) as root, trio.open_nursery() as nursery:
+    for count in children:
         # Memory first: later figures leave free memory that would be used again.
-        bare = await memory_of(partial(children_bare, nursery))
-        ours = await memory_of(partial(children_ours, dynamic))
-        nursery.cancel_scope.cancel()
-        await _stop_many(root)
-        figures += [
-            Figure(f"{CHILDREN:,} children", "s", ours[0], bare[0]),
-            Figure("idle child", "bytes", ours[1], bare[1]),
-        ]
+        figures += await measure_children(count)
+    ref: ActorRef[Counter] = ActorRef("counter", max_inbox=CASTS + 1)
+    tree = SupervisorSpec(children=[actor(ref, Counter)], max_restarts=10**9)
     async with open_supervisor(tree):
         figures += [
             Figure(
@@ -259,6 +253,21 @@ async def measure() -> list[Figure]:
     return figures
 
 
+async def measure_children(count: int) -> list[Figure]:
+    """Start *count* idle children, ours and bare tasks."""
+    dynamic = DynamicSupervisor("many")
+    tree = SupervisorSpec(children=[dynamic_supervisor(dynamic)])
+    async with open_supervisor(tree) as root, trio.open_nursery() as nursery:
+        bare = await memory_of(partial(children_bare, nursery), count)
+        ours = await memory_of(partial(children_ours, dynamic), count)
+        nursery.cancel_scope.cancel()
+        await _stop_many(root)
+    return [
+        Figure(f"{count:,} children", "s", ours[0], bare[0]),
+        Figure("idle child", "bytes", ours[1], bare[1]),
+    ]
+
+
 async def _stop_many(root: Supervisor) -> None:
     with trio.CancelScope(shield=True):
         await root.terminate_child("many")
@@ -267,7 +276,8 @@ async def _stop_many(root: Supervisor) -> None:
 def main() -> int:
     """Print the table."""
     print(f"{'':<28}{'ours':>12}{'bare trio':>12}  {'unit':<10}{'ratio':>6}")
-    for figure in trio.run(measure):
+    children = [int(count) for count in sys.argv[1:]] or CHILDREN
+    for figure in trio.run(measure, children):
         print(figure)
     return 0
 
