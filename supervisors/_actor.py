@@ -247,7 +247,14 @@ class _Loop(Generic[A]):
         if self._ref.inbox.skips(envelope):
             return
         self._at_hand = envelope
-        for _ in range(await probe.before(self._process, envelope)):
+        times = 0
+        scope = self._scope = trio.CancelScope()
+        with scope:
+            times = await probe.before(self._process, envelope)
+        self._scope = None
+        if scope.cancelled_caught:
+            self._process.raise_if_crashed()
+        for _ in range(times):
             pending = self._handle(envelope)
             if pending is not None:
                 await self._finish(envelope, pending)

@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from supervisors._errors import StartFailed
-from supervisors._events import ChildStarted, ShutdownError, emit, ignore
+from supervisors._events import ShutdownError, emit
 from supervisors._exit import Exit, cause_of
 from supervisors._inspect import ChildInfo, Node
 from supervisors._process import Process, Tree
@@ -65,8 +65,6 @@ class Child:
             self._started_at = trio.current_time()
         await process.start(self.spec.body)
         if process.is_started:
-            if tree.on_event is not ignore:
-                emit(tree.on_event, ChildStarted(self.path, self.incarnations))
             return True
         self.process = None
         if process.ignored:

@@ -19,7 +19,14 @@ import attrs
 import trio
 
 from supervisors._errors import Ignore
-from supervisors._events import ChildUnkillable, EventHook, StillRunning, emit
+from supervisors._events import (
+    ChildStarted,
+    ChildUnkillable,
+    EventHook,
+    StillRunning,
+    emit,
+    ignore,
+)
 from supervisors._exit import Exit, Killed, Normal, ShutDown, cause_of, exit_of
 from supervisors._probe import Probe, current_probe
 from supervisors._spec import Body, Shutdown, ShutdownTime
@@ -153,7 +160,13 @@ class Process:
 
     def started(self) -> None:
         """Tell the supervisor that init is done; called by the body."""
+        if self.is_started:
+            return
         self.is_started = True
+        if self.tree.on_event is not ignore:
+            # Here, and not when the supervisor goes on: before anything it does.
+            number = self._child.incarnations
+            emit(self.tree.on_event, ChildStarted(self.path, number))
         self._wake_starter()
 
     def _wake_starter(self) -> None:

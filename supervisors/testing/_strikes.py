@@ -35,6 +35,7 @@ def strike(process: Process, fault: Fault) -> float:
 
 
 def crash_of(process: Process, fault: Crash) -> Exception:
+    """Return what the child raises."""
     return fault.error(f"injected into {process.path!r} at {fault.at!r}")
 
 
@@ -67,6 +68,6 @@ def break_after(envelope: Envelope, process: Process, faults: list[Fault]) -> No
 def _own(this: object, method: Callable[..., Any]) -> Callable[..., Any]:
     """Find the actor's own version of *method*, as an ordinary call would."""
     owner, _, name = getattr(method, "__qualname__", "").rpartition(".")
-    if not owner or owner.endswith("<locals>"):
+    if not owner or owner.endswith("<locals>") or hasattr(method, "__self__"):
         return method
     return getattr(type(this), name, method)
