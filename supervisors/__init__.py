@@ -14,7 +14,9 @@ The package, from the values up: `_errors`, `_exit` (how a child ended), `_spec`
 (what to supervise), `_restart` (the decision, pure), `_events`, `_inspect`;
 `_reply` and `_ref` (calls and inboxes), `_process` (one task and its end),
 `_actor` (the loop of an actor), `_timer` (its deadlines), `_child`, `_runtime` (the loop of a
-supervisor), `_supervisor` and `_dynamic` (its two kinds), `_root`.
+supervisor), `_supervisor` and `_dynamic` (its two kinds), `_root`; on top of these
+`_registry` (names), `_partition` (copies, by key), `_task` and `_stream` (work with
+a result).
 """
 
 from supervisors._actor import actor as actor, actor_spec as actor_spec
@@ -25,8 +27,10 @@ from supervisors._dynamic import (
 )
 from supervisors._errors import (
     ActorDied as ActorDied,
+    ActorNotRunning as ActorNotRunning,
     ActorStopped as ActorStopped,
     AlreadyPresent as AlreadyPresent,
+    AlreadyRegistered as AlreadyRegistered,
     AlreadyStarted as AlreadyStarted,
     CallError as CallError,
     CallExpired as CallExpired,
@@ -39,9 +43,14 @@ from supervisors._errors import (
     Ignore as Ignore,
     InboxFull as InboxFull,
     MessageDropped as MessageDropped,
+    NotRegistered as NotRegistered,
+    RegistryError as RegistryError,
     RestartIntensityReached as RestartIntensityReached,
     StartFailed as StartFailed,
     SupervisionError as SupervisionError,
+    TaskDied as TaskDied,
+    TaskStopped as TaskStopped,
+    TaskTimedOut as TaskTimedOut,
     TooManyChildren as TooManyChildren,
     UnkillableChild as UnkillableChild,
 )
@@ -79,7 +88,24 @@ from supervisors._monitor import (
     monitor as monitor,
     notify as notify,
 )
+from supervisors._partition import (
+    PartitionSupervisor as PartitionSupervisor,
+    partition_of as partition_of,
+    partition_supervisor as partition_supervisor,
+)
 from supervisors._ref import ActorRef as ActorRef, Address as Address
+from supervisors._registry import (
+    Change as Change,
+    Dispatched as Dispatched,
+    Entry as Entry,
+    Keys as Keys,
+    Listening as Listening,
+    Registered as Registered,
+    Registry as Registry,
+    RegistryStatistics as RegistryStatistics,
+    Unregistered as Unregistered,
+    registered as registered,
+)
 from supervisors._reply import Continue as Continue, Reply as Reply
 from supervisors._root import open_supervisor as open_supervisor, supervise as supervise
 from supervisors._spec import (
@@ -92,7 +118,17 @@ from supervisors._spec import (
     SupervisorSpec as SupervisorSpec,
     child as child,
 )
+from supervisors._stream import (
+    OnTimeout as OnTimeout,
+    StreamStatistics as StreamStatistics,
+    TaskStream as TaskStream,
+)
 from supervisors._supervisor import Supervisor as Supervisor, supervisor as supervisor
+from supervisors._task import (
+    Task as Task,
+    TaskSupervisor as TaskSupervisor,
+    task_supervisor as task_supervisor,
+)
 from supervisors._timer import (
     StateTimeout as StateTimeout,
     Timer as Timer,

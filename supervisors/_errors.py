@@ -7,10 +7,17 @@
     │   ├── InboxFull                 · too many messages wait already (also for casts)
     │   │   └── MessageDropped        · and the inbox's policy gave this one up
     │   ├── CallExpired               · its deadline passed before its turn
-    │   └── CallingSelf               · the call would have waited for itself
+    │   ├── CallingSelf               · the call would have waited for itself
+    │   ├── TaskDied                  · the task crashed
+    │   └── TaskStopped               · the task was stopped before it had a result
+    │       └── TaskTimedOut          · because its time was over
     ├── StartFailed                   a child's init failed
     ├── RestartIntensityReached       a supervisor gave up
     ├── UnkillableChild               a supervisor gave up: a child ignores its cancellation
+    ├── RegistryError                 a request to a registry cannot be carried out
+    │   ├── AlreadyRegistered         · the key is taken
+    │   ├── NotRegistered             · nobody has the key
+    │   └── ActorNotRunning           · only what runs can have a name
     └── ChildError                    a request about a child cannot be carried out
         ├── ChildNotFound
         ├── ChildRunning
@@ -25,10 +32,11 @@ Two exceptions are signals from a child to its supervisor, not errors: `Ignore`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from supervisors._exit import Exit
+    from supervisors._ref import ActorRef
 
 
 class SupervisionError(Exception):
@@ -71,6 +79,18 @@ class CallingSelf(CallError):
     """An actor called itself, directly or through other actors: it would wait for ever."""
 
 
+class TaskDied(CallError):
+    """The task raised; that is the ``__cause__``. ``actor`` names the task."""
+
+
+class TaskStopped(CallError):
+    """The task was cancelled, by itself or with its supervisor, and has no result."""
+
+
+class TaskTimedOut(TaskStopped):
+    """The task was stopped because it took longer than it may."""
+
+
 class StartFailed(SupervisionError):
     """The init of ``child`` failed: it ended by ``exit`` before it had started.
 
@@ -104,6 +124,34 @@ class UnkillableChild(SupervisionError):
         super().__init__(message)
         self.child = child
         self.stack = stack
+
+
+class RegistryError(SupervisionError):
+    """A request about ``key`` cannot be carried out by a registry."""
+
+    def __init__(self, key: object, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class AlreadyRegistered(RegistryError):
+    """The key is unique, and ``holder`` has it, until it gives it back or ends."""
+
+    def __init__(self, key: object, message: str, holder: ActorRef[Any]) -> None:
+        super().__init__(key, message)
+        self.holder = holder
+
+
+class NotRegistered(RegistryError):
+    """Nobody that runs has the key."""
+
+
+class ActorNotRunning(RegistryError):
+    """The actor does not run, and a name is had only by what runs.
+
+    Let the actor take its name itself, in its init: then it has it after every
+    restart, too.
+    """
 
 
 class ChildError(SupervisionError):

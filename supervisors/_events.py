@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import attrs
 
 from supervisors._exit import Exit
+
+E = TypeVar("E")
 
 
 @attrs.frozen
@@ -113,7 +115,7 @@ class _Unraisable:
     object: object
 
 
-def emit(hook: EventHook, event: Event) -> None:
+def emit(hook: Callable[[E], None], event: E) -> None:
     """Hand *event* to *hook*, whose failure must not become the tree's."""
     try:
         hook(event)

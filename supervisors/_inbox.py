@@ -12,8 +12,10 @@ The inbox belongs to the ref and not to an incarnation, so it outlives a crash.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import heapq
+import math
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -144,6 +146,11 @@ class Inbox:
     )
 
     def __init__(self, name: str, max_messages: float, on_full: OnFull) -> None:
+        if max_messages != math.inf and not (
+            isinstance(max_messages, int) and max_messages >= 1
+        ):
+            msg = f"max_inbox must be at least 1 message, or math.inf, not {max_messages!r}"
+            raise ValueError(msg)
         self._send: trio.MemorySendChannel[Envelope] | None = None
         """Opened by the first message: it is a third of what an idle actor costs."""
         self.receive_nowait: Callable[[], Envelope] = _nothing_yet
@@ -201,8 +208,7 @@ class Inbox:
     def _put_in_full(self, envelope: Envelope) -> None:
         match self.on_full:
             case OnFull.DROP_OLDEST:
-                self._drop(self.receive_nowait())
-                self.put(envelope)
+                self._put_for_the_oldest(envelope)
             case OnFull.WAIT if envelope.reply is not None:
                 # The caller is about to wait for room.
                 raise InboxFull(self.name, self._is_full())
@@ -214,6 +220,14 @@ class Inbox:
             case _:
                 self.refused += 1
                 raise InboxFull(self.name, self._is_full())
+
+    def _put_for_the_oldest(self, envelope: Envelope) -> None:
+        # A `wait_cast` that waits for room came before, and takes what is made.
+        while True:
+            self._drop(self.receive_nowait())
+            with contextlib.suppress(trio.WouldBlock):
+                (self._send or self._open()).send_nowait(envelope)
+                return
 
     def _drop(self, envelope: Envelope) -> None:
         self.dropped += 1

@@ -226,7 +226,8 @@ class Process:
     def _be_at_end(self) -> None:
         callbacks, self._at_end = self._at_end or (), None
         for callback in callbacks:
-            callback(self)
+            # The nursery is the whole tree's: no watcher's mistake may reach it.
+            emit(callback, self)
 
     def _how_it_ended(self, error: BaseException | None) -> Exit:
         if error is None and self._crash is not None:

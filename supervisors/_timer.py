@@ -19,6 +19,7 @@ An actor whose states have deadlines (gen_statem's ``state_timeout``) keeps one
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, final
 
@@ -72,6 +73,9 @@ class Timer:
             return False
         missed = (now - self.when) // self._period
         self.when += (missed + 1) * self._period
+        if self.when <= now:
+            # By rounding: it would be one more tick for the same beat.
+            self.when += self._period
         return True
 
     def __lt__(self, other: Timer) -> bool:
@@ -110,7 +114,7 @@ def send_at(
 ) -> Timer:
     """Cast ``method(actor, *args, **kwargs)`` at *when* on trio's clock.
 
-    As `send_after`; a time that has passed means now.
+    As `send_after`; a time that has passed means now, and only NaN is no time.
     """
     return _send_at(when, ref, method, args, kwargs)
 
@@ -192,6 +196,10 @@ def _send_at(
     kwargs: dict[str, Any],
     period: float | None = None,
 ) -> Timer:
+    if math.isnan(when):
+        # It would crash the actor, and every next incarnation of it.
+        msg = f"when must be a time on trio's clock, not {when!r}"
+        raise ValueError(msg)
     if ref.is_retired:
         raise ref.inbox.stopped()
     envelope = Envelope(method, args, kwargs)
