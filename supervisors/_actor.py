@@ -131,6 +131,7 @@ class _Loop(Generic[A]):
     __slots__ = (
         "_at_hand",
         "_methods",
+        "_next",
         "_process",
         "_promised",
         "_ref",
@@ -146,6 +147,11 @@ class _Loop(Generic[A]):
         """Around the handler that waits, if one does."""
         self._at_hand: Envelope | None = None
         self._promised: set[Reply[Any]] | None = None
+        self._next: Envelope | None = None
+        """What the last handler, or init, wants done before anything else."""
+        first: Callable[..., Any] | None = getattr(type(this), "handle_continue", None)
+        if first is not None:
+            self._next = Envelope(first, (), {})
         methods = _methods.get(type(this))
         if methods is None:
             methods = _methods[type(this)] = {}
@@ -159,16 +165,20 @@ class _Loop(Generic[A]):
         error: BaseException | None = None
         try:
             process.started()
-            await self._continue_after_init()
-            while not process.halted:
-                try:
-                    envelope = inbox.take() if inbox.special else inbox.receive_nowait()
-                except trio.WouldBlock:
-                    envelope = None
+            while not process.halted or (self._next and process.may_finish):
+                envelope = self._next
+                if envelope is None:
+                    try:
+                        envelope = (
+                            inbox.take() if inbox.special else inbox.receive_nowait()
+                        )
+                    except trio.WouldBlock:
+                        envelope = None
                 if envelope is None:
                     turns = MESSAGES_PER_TURN
                     await inbox.park()
                     continue
+                self._next = None
                 if probe is not None:
                     await self._handle_watched(probe, envelope)
                 else:
@@ -209,20 +219,6 @@ class _Loop(Generic[A]):
 
     # Messages.
 
-    async def _continue_after_init(self) -> None:
-        method = getattr(type(self._this), "handle_continue", None)
-        if method is not None:
-            await self._run_continuation(method)
-
-    async def _run_continuation(
-        self, method: Callable[..., Any], args: tuple[Any, ...] = ()
-    ) -> None:
-        """Run what comes before any other message."""
-        envelope = Envelope(method, args, {})
-        pending = self._handle(envelope)
-        if pending is not None:
-            await self._finish(envelope, pending)
-
     def _handle(self, envelope: Envelope) -> _Pending | None:
         """Run a message; return what has to be awaited, if anything has to."""
         reply = envelope.reply
@@ -235,10 +231,7 @@ class _Loop(Generic[A]):
         result: Any = method(self._this, *envelope.args, **envelope.kwargs)
         if type(result) is types.CoroutineType:
             return cast("_Pending", result)
-        if isinstance(result, Continue):
-            return self._answer_and_continue(reply, cast("Continue[object]", result))
-        if reply is not None:
-            self._answer(reply, result)
+        self._answer(reply, result)
         self._at_hand = None
         return None
 
@@ -274,23 +267,17 @@ class _Loop(Generic[A]):
             self._scope = None
         if scope.cancelled_caught:
             self._process.raise_if_crashed()
-        if isinstance(result, Continue):
-            await self._answer_and_continue(
-                envelope.reply, cast("Continue[object]", result)
-            )
-        elif envelope.reply is not None:
-            self._answer(envelope.reply, result)
+        self._answer(envelope.reply, result)
         self._at_hand = None
 
-    async def _answer_and_continue(
-        self, reply: Reply[Any] | None, result: Continue[Any]
-    ) -> None:
-        if reply is not None:
-            self._answer(reply, result.value)
-        await self._run_continuation(result.method, result.args)
-
-    def _answer(self, reply: Reply[Any], result: Any) -> None:
-        if isinstance(result, Reply):
+    def _answer(self, reply: Reply[Any] | None, result: Any) -> None:
+        if isinstance(result, Continue):
+            what = cast("Continue[object]", result)
+            self._next = Envelope(what.method, what.args, what.kwargs)
+            self._answer(reply, what.value)
+        elif reply is None:
+            pass
+        elif isinstance(result, Reply):
             late = cast("Reply[object]", result)
             if self._promised is None:
                 self._promised = set[Reply[Any]]()

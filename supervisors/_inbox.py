@@ -86,7 +86,7 @@ class Envelope:
 class Awaited(Envelope):
     """A message that somebody waits for, or that has a deadline."""
 
-    __slots__ = ("chain", "deadline", "reply")
+    __slots__ = ("chain", "deadline", "refused", "reply")
 
     def __init__(
         self,
@@ -103,6 +103,8 @@ class Awaited(Envelope):
         self.reply = reply
         self.chain = chain
         self.deadline = deadline
+        self.refused = False
+        """It was in the inbox when the actor was stopped for good."""
 
 
 @attrs.frozen
@@ -129,6 +131,7 @@ class Inbox:
 
     __slots__ = (
         "_reader",
+        "_round",
         "_send",
         "_stale_timers",
         "abandoned",
@@ -164,6 +167,8 @@ class Inbox:
         self.control: deque[Envelope] | None = None
         self.timers: list[Timer] | None = None
         self.suspended = False
+        self._round = 0
+        """Counts the messages, as far as timers have to take turns with them."""
         self._stale_timers = 0
         self.refused = self.dropped = self.expired = self.abandoned = 0
 
@@ -187,9 +192,15 @@ class Inbox:
             self._reader = None
             trio.lowlevel.reschedule(reader)
 
-    async def wait_put(self, envelope: Envelope) -> None:
-        """Leave a message as soon as there is room."""
+    async def wait_put(self, envelope: Awaited) -> None:
+        """Leave a message as soon as there is room.
+
+        Raises:
+            ActorStopped: the actor has been stopped for good meanwhile.
+        """
         await (self._send or self._open()).send(envelope)
+        if envelope.refused:
+            raise self.stopped()
         self.wake()
 
     def _open(self) -> trio.MemorySendChannel[Envelope]:
@@ -209,9 +220,6 @@ class Inbox:
         match self.on_full:
             case OnFull.DROP_OLDEST:
                 self._put_for_the_oldest(envelope)
-            case OnFull.WAIT if envelope.reply is not None:
-                # The caller is about to wait for room.
-                raise InboxFull(self.name, self._is_full())
             case OnFull.DROP_NEWEST if envelope.reply is None:
                 self.dropped += 1
             case OnFull.DROP_NEWEST:
@@ -245,26 +253,36 @@ class Inbox:
             return self.control.popleft()
         if self.suspended:
             return None
+        due = None
         if self.timers:
             due = self._take_due(self.timers)
-            if due is not None:
-                return due
-        self.special = bool(self.timers)
-        try:
-            return self.receive_nowait()
-        except trio.WouldBlock:
-            return None
+        else:
+            self.special = False
+        if due is None:
+            self._round += 1
+            try:
+                return self.receive_nowait()
+            except trio.WouldBlock:
+                return self._take_due(self.timers) if self.timers else None
+        return due
 
     def _take_due(self, timers: list[Timer]) -> Envelope | None:
         now = trio.current_time()
         while timers and (timers[0].cancelled or timers[0].when <= now):
-            timer = heapq.heappop(timers)
+            timer = timers[0]
             if timer.cancelled:
+                heapq.heappop(timers)
                 self._stale_timers -= 1
-            else:
-                if timer.advance(now):
-                    heapq.heappush(timers, timer)
-                return timer.envelope
+                continue
+            if timer.round == self._round:
+                # An interval shorter than its handler is always due. It must not
+                # keep all messages waiting for ever.
+                return None
+            timer.round = self._round
+            heapq.heappop(timers)
+            if timer.advance(now):
+                heapq.heappush(timers, timer)
+            return timer.envelope
         return None
 
     def skips(self, envelope: Envelope) -> bool:
@@ -361,6 +379,8 @@ class Inbox:
             except trio.WouldBlock:
                 break
         for envelope in waiting:
+            if isinstance(envelope, Awaited):
+                envelope.refused = True
             if envelope.reply is not None:
                 envelope.reply.fail(self.stopped())
 

@@ -47,10 +47,16 @@ _Then: TypeAlias = Callable[[Down], None]
 class Monitor:
     """Waits for the end of one incarnation of one actor."""
 
-    __slots__ = ("_down", "_event", "_process", "_ref", "_then")
+    __slots__ = ("_down", "_event", "_owner", "_process", "_ref", "_then")
 
-    def __init__(self, ref: ActorRef[Any], then: _Then | None = None) -> None:
+    def __init__(
+        self,
+        ref: ActorRef[Any],
+        then: _Then | None = None,
+        owner: Process | None = None,
+    ) -> None:
         self._ref = ref
+        self._owner: Process | None = None
         self._then = then
         self._down: Down | None = None
         self._event = trio.Event()
@@ -60,6 +66,9 @@ class Monitor:
             self._end(NotRunning())
         else:
             process.at_end(self._ended)
+            if owner is not None and owner.exit is None:
+                self._owner = owner
+                owner.at_end(self._owner_ended)
 
     def demonitor(self) -> None:
         """Do not tell of the end (any more); `wait` would wait for ever."""
@@ -67,6 +76,16 @@ class Monitor:
         if self._process is not None:
             self._process.not_at_end(self._ended)
             self._process = None
+        self._forget_owner()
+
+    def _forget_owner(self) -> None:
+        if self._owner is not None:
+            self._owner.not_at_end(self._owner_ended)
+            self._owner = None
+
+    def _owner_ended(self, _owner: Process) -> None:
+        self._owner = None
+        self.demonitor()
 
     @property
     def down(self) -> Down | None:
@@ -85,6 +104,7 @@ class Monitor:
 
     def _end(self, reason: Exit | NotRunning) -> None:
         self._process = None
+        self._forget_owner()
         self._down = Down(self._ref, reason)
         self._event.set()
         then, self._then = self._then, None
@@ -119,7 +139,8 @@ def notify(
     """Watch *ref*; have ``method(listener, down, *args)`` run when it has ended.
 
     The message is a control message: it comes ahead of others, and a full inbox
-    does not keep it off. If the listener is gone by then, it is dropped.
+    does not keep it off. The monitor belongs to the incarnation of the listener
+    that runs now, and ends with it.
     """
 
     def then(down: Down) -> None:
@@ -127,4 +148,4 @@ def notify(
             message = Envelope(method, (down, *args), kwargs)
             listener.inbox.put_ahead(message)
 
-    return Monitor(ref, then)
+    return Monitor(ref, then, listener.process)

@@ -7,7 +7,8 @@ the one that users are meant to use.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator
+import random
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
@@ -36,6 +37,9 @@ class Probe(Protocol):
         """Learn that the message has been handled."""
         ...
 
+
+#: Where trees that are opened here get their chance from, for the jitter of backoffs.
+chance: ContextVar[Callable[[], float]] = ContextVar("chance", default=random.random)
 
 _probe: ContextVar[Probe | None] = ContextVar("probe", default=None)
 

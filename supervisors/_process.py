@@ -11,7 +11,6 @@ supervisors, in order.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, final
 
@@ -28,7 +27,7 @@ from supervisors._events import (
     ignore,
 )
 from supervisors._exit import Exit, Killed, Normal, ShutDown, cause_of, exit_of
-from supervisors._probe import Probe, current_probe
+from supervisors._probe import Probe, chance, current_probe
 from supervisors._spec import Body, Shutdown, ShutdownTime
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class Tree:
     """A KeyboardInterrupt or SystemExit from a child, on its way to the top."""
     stop: Callable[[], None] | None = None
     """Asks the root supervisor to end the tree."""
-    chance: Callable[[], float] = random.random
+    chance: Callable[[], float] = attrs.field(factory=chance.get)
     """From 0 to 1, for the jitter of a `Backoff`."""
     probe: Probe | None = attrs.field(factory=current_probe)
     abandoned: list[Process] = attrs.field(factory=list["Process"])
@@ -278,6 +277,11 @@ class Process:
             self.driver.crash()
         else:
             self._scope.cancel()
+
+    @property
+    def may_finish(self) -> bool:
+        """Whether it has time for what it must still do: it runs, or stops politely."""
+        return self.exit is None and not self._killed and self._crash is None
 
     def raise_if_crashed(self) -> None:
         """Raise the error of `crash`; for a body that was broken off by it."""

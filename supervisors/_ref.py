@@ -95,8 +95,10 @@ class Address(abc.ABC, Generic[A]):
         try:
             self._post(envelope)
         except InboxFull:
-            if self._actor().inbox.on_full is not OnFull.WAIT:
+            inbox = self._actor().inbox
+            if inbox.on_full is not OnFull.WAIT:
                 raise
+            inbox.refused -= 1
             await self._wait_post(envelope)
         try:
             return await reply.wait()
@@ -129,7 +131,8 @@ class Address(abc.ABC, Generic[A]):
 
         OTP's ``gen_server:send_request``. Whoever does not want the reply any
         more should `abandon` it. Raises as `call` does; what becomes of the
-        message is raised by the reply.
+        message is raised by the reply. An actor that sends one counts as waiting
+        for it until it has been handled: a call back to it is `CallingSelf`.
         """
         envelope, reply = self._request(method, args, kwargs)
         self._post(envelope)
@@ -173,7 +176,8 @@ class Address(abc.ABC, Generic[A]):
             CallingSelf: the actor would wait for itself.
         """
         envelope, _ = self._request(method, args, kwargs)
-        envelope.reply = None  # it is only left
+        # It is only left: nobody waits for it once it is in.
+        envelope.reply, envelope.chain = None, ()
         await self._wait_post(envelope)
 
     def _request(
@@ -200,13 +204,14 @@ class Address(abc.ABC, Generic[A]):
     @abc.abstractmethod
     def _post(self, envelope: Envelope) -> None: ...
 
-    async def _wait_post(self, envelope: Envelope) -> None:
+    async def _wait_post(self, envelope: Awaited) -> None:
         self._post(envelope)
         await trio.lowlevel.checkpoint()
 
     def _deadline(self) -> float | None:
         deadline = trio.current_effective_deadline()
-        return None if deadline == math.inf else deadline
+        # In a scope that has been cancelled, what is sent belongs to its cleanup.
+        return None if math.isinf(deadline) else deadline
 
 
 @final
@@ -292,7 +297,7 @@ class ActorRef(Address[A]):
             raise self.inbox.stopped()
         self.inbox.put(envelope)
 
-    async def _wait_post(self, envelope: Envelope) -> None:
+    async def _wait_post(self, envelope: Awaited) -> None:
         if self._retired:
             raise self.inbox.stopped()
         await self.inbox.wait_put(envelope)

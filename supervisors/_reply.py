@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, final
 
 import outcome
@@ -174,10 +173,11 @@ class Continue(Generic[R]):
             self.items.append(item)
             return Continue(len(self.items), Store.flush)
 
-    An actor that has a method ``handle_continue`` has it called so after init.
+    An actor that has a method ``handle_continue`` has it called so after init. A
+    polite stop waits until nothing is left to continue with.
     """
 
-    __slots__ = ("args", "method", "value")
+    __slots__ = ("args", "kwargs", "method", "value")
 
     def __init__(
         self,
@@ -188,10 +188,9 @@ class Continue(Generic[R]):
         **kwargs: P.kwargs,
     ) -> None:
         self.value = value
-        self.method: Callable[..., object] = (
-            partial(method, **kwargs) if kwargs else method
-        )
+        self.method: Callable[..., object] = method
         self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
 
     def __await__(self) -> Generator[Any, Any, R]:
         """For type checkers: the value of a call is what it is continued with."""

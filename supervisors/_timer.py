@@ -45,6 +45,7 @@ class Timer:
         "cancelled",
         "envelope",
         "of_incarnation",
+        "round",
         "when",
     )
 
@@ -53,6 +54,8 @@ class Timer:
     ) -> None:
         self.of_incarnation = False
         """It is about the state of one incarnation, and ends with it."""
+        self.round = -1
+        """When it came last; see the inbox."""
         self._inbox = inbox
         self._number = next(_numbers)
         self._period = period

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, TypeVar
 
@@ -33,6 +34,7 @@ from supervisors import (
     SupervisorSpec,
     supervise,
 )
+from supervisors._probe import chance
 from supervisors.testing._guest import GuestLoop
 from supervisors.testing._schedule import Fifo, Schedule, schedules
 from supervisors.testing._simulate import MAX_STEPS, TIMEOUT
@@ -102,6 +104,7 @@ class SupervisedMachine(stateful.RuleBasedStateMachine):
         self._loop.close()
 
     async def _main(self, serve: Callable[[], Awaitable[None]]) -> None:
+        chance.set(random.Random(0).random)  # noqa: S311 - no secret
         async with trio.open_nursery() as trees:
             spec = self.spec()
             if spec is not None:

@@ -16,6 +16,7 @@ import attrs
 import trio
 import trio.testing
 
+from supervisors._probe import chance
 from supervisors.testing._hook import bury, check_trio, ordered_by
 from supervisors.testing._limits import Limits
 from supervisors.testing._outcome import Raised, Returned
@@ -135,6 +136,7 @@ def try_simulate(
 
     async def main() -> T:
         _run.set(run)
+        chance.set(random.Random(f"chance {seed}").random)  # noqa: S311 - no secret
         with trio.CancelScope() as scope:
             limits.arm(scope)
             return await afn(*args)

@@ -223,7 +223,7 @@ async def test_a_busy_actor_lets_others_have_their_turn(
     autojump_clock: MockClock,
 ) -> None:
     ref, spec = worker("a")
-    many = MESSAGES_PER_TURN * 3
+    many = MESSAGES_PER_TURN * 12
     seen = list[int]()
     async with open_supervisor(SupervisorSpec(children=[spec])):
         for number in range(many):

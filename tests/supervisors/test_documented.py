@@ -35,10 +35,11 @@ def scope() -> dict[str, object]:
         "asynccontextmanager": contextlib.asynccontextmanager,
         "AsyncGenerator": AsyncGenerator,
     }
-    for name, value in vars(supervisors).items():
-        if not name.startswith("_") and not isinstance(value, types.ModuleType):
-            names[name] = value
-    return names
+    return names | {
+        name: value
+        for name, value in vars(supervisors).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
 
 
 def definitions_before(position: int) -> str:
