@@ -102,11 +102,12 @@ class Address(abc.ABC, Generic[A]):
             await self._wait_post(envelope)
         try:
             return await reply.wait()
-        except CallExpired:
-            # The cancel scope that set the deadline ends the caller, if it still is
-            # the caller's: this error is for a deadline that was moved.
-            await trio.lowlevel.checkpoint()
-            raise
+        except CallExpired as error:
+            expired = error
+        # The cancel scope that set the deadline ends the caller, if it still is
+        # the caller's: the error is for a deadline that was moved.
+        await trio.lowlevel.checkpoint()
+        raise expired
 
     @overload
     def send_request(

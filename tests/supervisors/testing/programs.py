@@ -81,10 +81,12 @@ async def busy_tree() -> list[tuple[int, int]]:
         children=[actor(counter, Counter), child("bystander", trio.sleep_forever)],
         max_restarts=1000,
     )
-    async with open_supervisor(spec, on_event=record):
-        async with trio.open_nursery() as askers:
-            for number in {f"ask{n}": n for n in range(8)}.values():
-                askers.start_soon(ask, number)
+    async with (
+        open_supervisor(spec, on_event=record),
+        trio.open_nursery() as askers,
+    ):
+        for number in {f"ask{n}": n for n in range(8)}.values():
+            askers.start_soon(ask, number)
     return answers
 
 
