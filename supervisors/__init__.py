@@ -10,13 +10,14 @@ An actor is a plain class, its message a method. A supervisor starts its
 children in order, restarts by policy what crashes, and stops them in reverse
 order, each in its time.
 
-The package, from the values up: `_errors`, `_exit` (how a child ended), `_spec`
-(what to supervise), `_restart` (the decision, pure), `_events`, `_inspect`;
-`_reply` and `_ref` (calls and inboxes), `_process` (one task and its end),
-`_actor` (the loop of an actor), `_timer` (its deadlines), `_child`, `_runtime` (the loop of a
-supervisor), `_supervisor` and `_dynamic` (its two kinds), `_root`; on top of these
-`_registry` (names), `_partition` (copies, by key), `_task` and `_stream` (work with
-a result).
+The package, from the values up: `_errors`, `_exit` (how a child ended), `_backoff`
+and `_spec` (what to supervise), `_restart` (the decision, pure), `_events`,
+`_inspect`; `_reply`, `_inbox` and `_ref` (calls, and where they wait), `_probe` (the
+seam for tests), `_process` (one task and its end), `_monitor`, `_actor` (the loop of
+an actor), `_timer`; `_child`, `_runtime` (the loop of a supervisor), `_supervisor`
+and `_dynamic` (its two kinds), `_root`; on top of these `_registry` (names),
+`_partition` (copies, by key), `_task` and `_stream` (work with a result). Beside
+them `structlog` (events as lines of a log) and `testing`.
 """
 
 from supervisors._actor import actor as actor, actor_spec as actor_spec

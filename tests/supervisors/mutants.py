@@ -319,6 +319,9 @@ MUTANTS = [
 def main(names: list[str]) -> int:
     """Try the mutants of those *names*, or all; return the exit code."""
     lived = list[Mutant]()
+    if (broken := try_out(None)) is not None:
+        print(f"without any mistake, this fails: {broken}")
+        return 1
     chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
     for mutant in chosen:
         witness = try_out(mutant)
@@ -333,22 +336,27 @@ def main(names: list[str]) -> int:
     return 1 if lived else 0
 
 
-def try_out(mutant: Mutant) -> str | None:
+def try_out(mutant: Mutant | None) -> str | None:
     """Return the first test that fails with the mistake, None if all pass."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for part in ("supervisors", "tests"):
+        for part in ("supervisors", "tests", "docs"):
             shutil.copytree(
                 ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__")
             )
         shutil.copy(ROOT / "pyproject.toml", copy)
-        source = copy / "supervisors" / mutant.file
-        text = source.read_text()
-        if text.count(mutant.old) < 1:
-            msg = f"mutant {mutant.name}: its line is not in {mutant.file} any more"
-            raise SystemExit(msg)
-        source.write_text(text.replace(mutant.old, mutant.new, 1))
+        if mutant is not None:
+            make(mutant, copy / "supervisors" / mutant.file)
         return first_failure(copy)
+
+
+def make(mutant: Mutant, source: Path) -> None:
+    """Write the mistake into the copy of its file."""
+    text = source.read_text()
+    if mutant.old not in text:
+        msg = f"mutant {mutant.name}: its line is not in {mutant.file} any more"
+        raise SystemExit(msg)
+    source.write_text(text.replace(mutant.old, mutant.new, 1))
 
 
 def first_failure(copy: Path) -> str | None:
