@@ -35,7 +35,7 @@ async def test_the_readmes_embedding_example_runs(capsys) -> None:
 async def test_the_readmes_supervisors_example_runs(capsys) -> None:
     (block,) = python_blocks(README, "open_supervisor")
     await run_block(block)
-    assert capsys.readouterr().out == "2\nroot (one_for_one)\n└── counter\n"
+    assert capsys.readouterr().out == "5\nroot (one_for_one)\n└── counter\n"
 
 
 def test_the_readme_has_the_two_setup_commands() -> None:
