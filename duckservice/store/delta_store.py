@@ -1,0 +1,61 @@
+"""The part of the Store protocol that keeps the streams of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+
+from duckservice.store.job_values import Lease
+
+
+@attrs.frozen(kw_only=True)
+class Delta:
+    """A piece of a job's stream."""
+
+    id: int
+    """Increases within a job, from 1, over all its attempts; never used again."""
+    attempt: str
+    data: bytes
+
+
+@attrs.frozen(kw_only=True)
+class Deltas:
+    """Some pieces of a stream, and whether the job was over when they were read."""
+
+    items: tuple[Delta, ...]
+    final: bool
+    """Whether the job is over and nothing is left after the last of `items`."""
+
+
+class DeltaStore(Protocol):
+    """Keeps the streams of jobs, so that readers may come late or come back."""
+
+    async def append_deltas(
+        self, lease: Lease, attempt: str, data: Sequence[bytes]
+    ) -> int:
+        """Add pieces to the stream of the lease's job; return the last one's id.
+
+        Raises:
+            StaleLease: the lease is not valid any more.
+        """
+        ...
+
+    async def read_deltas(
+        self, job: str, *, after: int = 0, limit: int = 100
+    ) -> Deltas:
+        """Return the pieces that come next after that id; none if there are none yet.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        ...
+
+    async def wait_for_deltas(self, job: str, *, after: int) -> None:
+        """Wait until there are pieces after that id, or the job is over.
+
+        Raises:
+            NotFound: there is no such job, or not any more.
+        """
+        ...

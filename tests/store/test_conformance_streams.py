@@ -1,0 +1,123 @@
+"""Streams that are read late, again, by many, and slowly: for every engine."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from duckservice.core.job import Settlement
+from duckservice.errors import NotFound
+from duckservice.store.base import Cancel, Crash, Delta, Deltas, Snooze, StaleLease
+
+from .conformance import NOW, Jobs, begin, claim_one, run
+
+
+@pytest.fixture
+def jobs():
+    return Jobs()
+
+
+async def read_all(store, job, *, after=0, limit=3):
+    """Read on until the job's end, as a client that is always there does."""
+    items = list[Delta]()
+    while True:
+        deltas = await store.read_deltas(job, after=after, limit=limit)
+        items += deltas.items
+        after = items[-1].id if items else after
+        if deltas.final:
+            return items
+        if not deltas.items:
+            await store.wait_for_deltas(job, after=after)
+
+
+async def test_a_stream_is_read_from_any_place_while_it_runs_and_afterwards(
+    store, jobs
+):
+    job = await jobs.insert(store)
+    assert await store.read_deltas(job.id) == Deltas(items=(), final=False)
+    claimed = await claim_one(store)
+    record = await begin(store, claimed)
+    assert (
+        await store.append_deltas(claimed.lease, record.id, [b"a", b"\x00", b""]) == 3
+    )
+    assert await store.append_deltas(claimed.lease, record.id, [b"d"]) == 4
+    expected = tuple(
+        Delta(id=n, attempt=record.id, data=data)
+        for n, data in enumerate((b"a", b"\x00", b"", b"d"), start=1)
+    )
+    for final in (False, True):
+        for after in range(5):
+            for limit in (1, 2, 9):
+                deltas = await store.read_deltas(job.id, after=after, limit=limit)
+                assert deltas.items == expected[after : after + limit]
+                assert deltas.final == (final and after + limit >= 4)
+        if not final:
+            await run(store, claimed)
+
+
+async def test_nothing_appended_changes_nothing(store, jobs):
+    await jobs.insert(store)
+    claimed = await claim_one(store)
+    record = await begin(store, claimed)
+    assert await store.append_deltas(claimed.lease, record.id, []) == 0
+    assert await store.append_deltas(claimed.lease, record.id, [b"x"]) == 1
+    assert await store.append_deltas(claimed.lease, record.id, []) == 1
+
+
+async def test_ids_go_on_over_attempts_crashes_and_retries(store, jobs):
+    job = await jobs.insert(store, max_attempts=9)
+    seen = list[int]()
+    for outcome in (Crash(), Snooze(until=NOW, reason="paused"), Crash()):
+        claimed = await claim_one(store)
+        record = await begin(store, claimed)
+        seen.append(await store.append_deltas(claimed.lease, record.id, [b"x", b"y"]))
+        settled = (record.id, Settlement(outcome="ok"))
+        crashed = isinstance(outcome, Crash)
+        await store.end(
+            claimed.lease, outcome, NOW, settled=None if crashed else settled
+        )
+    assert seen == [2, 4, 6]
+    items = (await store.read_deltas(job.id)).items
+    assert [delta.id for delta in items] == [1, 2, 3, 4, 5, 6]
+    assert len({delta.attempt for delta in items}) == 3
+
+
+async def test_many_readers_get_all_of_it_whenever_they_come(store, jobs):
+    job = await jobs.insert(store)
+    claimed = await claim_one(store)
+    record = await begin(store, claimed)
+    got = dict[int, list[bytes]]()
+
+    async def read(after):
+        items = await read_all(store, job.id, after=after)
+        got[after] = [delta.data for delta in items]
+
+    async with trio.open_nursery() as nursery:
+        for after in range(5):
+            nursery.start_soon(read, after)
+            await store.append_deltas(claimed.lease, record.id, [b"%d" % after, b"."])
+        await run(store, claimed)
+    whole = [piece for n in range(5) for piece in (b"%d" % n, b".")]
+    assert got == {after: whole[after:] for after in range(5)}
+
+
+async def test_a_reader_is_told_of_the_end_though_nothing_came(store, jobs):
+    job = await jobs.insert(store)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_all, store, job.id)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await store.change(job.id, Cancel(), NOW)
+    await store.wait_for_deltas(job.id, after=0)
+    with pytest.raises(NotFound):
+        await store.wait_for_deltas("job_x", after=0)
+
+
+async def test_what_a_stale_lease_appends_is_refused_whole(store, jobs):
+    job = await jobs.insert(store)
+    claimed = await claim_one(store)
+    record = await begin(store, claimed)
+    await store.rescue_at_start(NOW)
+    with pytest.raises(StaleLease):
+        await store.append_deltas(claimed.lease, record.id, [b"x", b"y"])
+    assert (await store.read_deltas(job.id)).items == ()
