@@ -1,0 +1,72 @@
+"""The streams of jobs in the database."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from duckservice.store import sqlite_rows as rows
+from duckservice.store.delta_store import Delta, Deltas
+from duckservice.store.job_values import Lease
+from duckservice.store.sqlite_news import News
+from duckservice.store.sqlite_part import Part
+from duckservice.store.sqlite_session import Session
+
+
+class SqliteDeltas(Part):
+    """The part of the engine that is `DeltaStore`."""
+
+    news: News
+
+    async def append_deltas(
+        self, lease: Lease, attempt: str, data: Sequence[bytes]
+    ) -> int:
+        """See `DeltaStore.append_deltas`."""
+        return await self.write(lambda session: _append(session, lease, attempt, data))
+
+    async def read_deltas(
+        self, job: str, *, after: int = 0, limit: int = 100
+    ) -> Deltas:
+        """See `DeltaStore.read_deltas`."""
+        return await self.read(lambda db: _read(db, job, after, limit))
+
+    async def wait_for_deltas(self, job: str, *, after: int) -> None:
+        """See `DeltaStore.wait_for_deltas`."""
+        with self.news.watch(job) as next_change:
+            while True:
+                change = next_change()
+                row = await self.read(lambda db: rows.get(db, job))
+                if row.job.state.final or row.last_delta > after:
+                    return
+                await change.wait()
+
+
+def _append(session: Session, lease: Lease, attempt: str, data: Sequence[bytes]) -> int:
+    row = rows.must_hold(session, lease)
+    if not data:
+        return row.last_delta
+    first = row.last_delta + 1
+    session.db.executemany(
+        "INSERT INTO delta (job, id, attempt, data) VALUES (?, ?, ?, ?)",
+        [(row.seq, number, attempt, piece) for number, piece in enumerate(data, first)],
+    )
+    last = row.last_delta + len(data)
+    session.db.execute(
+        "UPDATE job SET last_delta = ?, has_deltas = 1 WHERE seq = ?", (last, row.seq)
+    )
+    session.effects.changed.add(lease.job)
+    return last
+
+
+def _read(db: sqlite3.Connection, job: str, after: int, limit: int) -> Deltas:
+    row = rows.get(db, job)
+    found = db.execute(
+        "SELECT id, attempt, data FROM delta WHERE job = ? AND id > ?"
+        " ORDER BY id LIMIT ?",
+        (row.seq, after, limit + 1),
+    ).fetchall()
+    items = tuple(
+        Delta(id=number, attempt=attempt, data=data)
+        for number, attempt, data in found[:limit]
+    )
+    return Deltas(items=items, final=row.job.state.final and len(found) <= limit)
