@@ -27,6 +27,9 @@ TESTS = (
     "tests/supervisors",
 )
 
+#: Seconds after which a run is taken to hang: a call that nobody will answer.
+HANGS_AFTER = 240.0
+
 
 @attrs.frozen
 class Mutant:
@@ -362,17 +365,21 @@ def make(mutant: Mutant, source: Path) -> None:
 def first_failure(copy: Path) -> str | None:
     """Run the tests in *copy*; return the first that fails, None if all pass."""
     for tests in TESTS:
-        run = subprocess.run(
-            [
-                *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
-                *("-m", "not slow", "--ignore=tests/supervisors/testing", tests),
-            ],
-            cwd=copy,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=600,
-        )
+        command = [
+            *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
+            *("-m", "not slow", "--ignore=tests/supervisors/testing", tests),
+        ]
+        try:
+            run = subprocess.run(
+                command,
+                cwd=copy,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=HANGS_AFTER,
+            )
+        except subprocess.TimeoutExpired:
+            return f"{tests} hangs"
         if run.returncode != 0:
             failed = [
                 line for line in run.stdout.splitlines() if line.startswith("FAILED")
