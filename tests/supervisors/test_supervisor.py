@@ -14,6 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from supervisors import (
+    ActorRef,
     ActorStopped,
     AlreadyPresent,
     AlreadyStarted,
@@ -37,6 +38,7 @@ from supervisors import (
     Strategy,
     Supervisor,
     SupervisorSpec,
+    actor,
     child,
     open_supervisor,
     supervise,
@@ -576,3 +578,23 @@ def test_an_intensity_that_is_no_count_is_refused_at_once(wrong: Any) -> None:
         SupervisorSpec(max_restarts=wrong)
     with pytest.raises(ValueError, match="max_restarts must be a whole number"):
         DynamicSupervisor("d", max_restarts=wrong)
+
+
+async def test_a_child_whose_restart_on_request_fails_takes_no_calls(
+    autojump_clock: MockClock,
+) -> None:
+    ref: ActorRef[Worker] = ActorRef("a")
+    starts = iter([Worker, Boom])
+
+    def init() -> Worker:
+        made = next(starts)()
+        if isinstance(made, Boom):
+            raise made
+        return made
+
+    async with open_supervisor(SupervisorSpec(children=[actor(ref, init)])) as root:
+        await root.terminate_child("a")
+        with pytest.raises(StartFailed):
+            await root.restart_child("a")
+        with pytest.raises(ActorStopped), trio.fail_after(5):
+            await ref.call(Worker.note, 1)
