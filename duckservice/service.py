@@ -42,6 +42,7 @@ from duckservice.errors import (
     ModelNotFound,
     NoAvailableProvider,
     RequestError,
+    Unavailable,
 )
 from duckservice.spending import likely_cost, worst_cost
 from duckservice.tree import Guarded, Parts, Seams
@@ -51,6 +52,9 @@ MODEL_CHARS_MAX = 256
 
 #: So many models' providers are remembered.
 SERVING_MAX = 1000
+
+#: Seconds after which a request may be repeated that the retry budget refuses now.
+RETRY_BUDGET_PAUSE = 5.0
 
 T = TypeVar("T")
 R = TypeVar("R", ChatRequest, EmbeddingRequest)
@@ -78,6 +82,7 @@ class Service:
     seams: Seams
     counters: Counters = attrs.field(factory=Counters)
     draining: bool = False
+    _last_id: int = 0
     _serving: dict[str, tuple[Guarded, ...]] = attrs.field(
         factory=dict[str, tuple[Guarded, ...]]
     )
@@ -135,9 +140,13 @@ class Service:
             return await guarded.provider.count_tokens(its)
 
     def new_id(self) -> str:
-        """Return an id that sorts by time."""
+        """Return an id that sorts by time, and within a millisecond by order."""
         milliseconds = int(self.seams.wall_clock() * 1000)
-        return f"{milliseconds:012x}{self.seams.random.getrandbits(64):016x}"
+        number = milliseconds << 64 | self.seams.random.getrandbits(64)
+        if number >> 64 == self._last_id >> 64:
+            number = self._last_id + 1
+        self._last_id = number
+        return f"{number:028x}"
 
     # The call.
 
@@ -146,13 +155,14 @@ class Service:
         """Count a request in and out, and hold it to its deadline."""
         id_ = self.new_id()
         request_id = options.request_id or f"req_{id_}"
-        call = Call(options, CallReport(job=f"job_{id_}", request_id=request_id))
+        job = options.job or f"job_{id_}"
+        call = Call(options, CallReport(job=job, request_id=request_id))
         counters = self.counters
         counters.total += 1
         counters.in_flight += 1
         completed = False
         try:
-            if self.draining:
+            if self.draining and not options.job:
                 msg = "the daemon is about to stop, and takes no new requests"
                 raise Draining(msg, retry_after=1.0)
             with trio.CancelScope() as scope:
@@ -203,8 +213,42 @@ class Service:
             return plan
         if refusals:
             raise refusals[0]
-        msg = f"no provider serves the model {request.model!r}"
-        raise ModelNotFound(msg, param="model")
+        raise _not_served(request.model)
+
+    def check(self, request: ChatRequest | EmbeddingRequest) -> None:
+        """Find out whether anybody here could ever serve *request*.
+
+        Raises:
+            ModelNotFound: nobody serves the model, nor one of its fallbacks.
+            InvalidRequest: nobody who serves it can translate the request.
+        """
+        refusals = list[DuckError]()
+        models = self.config.routing.fallbacks.get(request.model, ())
+        for model in (request.model, *models):
+            if self._able(attrs.evolve(request, model=model), refusals):
+                return
+        raise refusals[0] if refusals else _not_served(request.model)
+
+    def candidates(self, model: str) -> list[Guarded]:
+        """Return who serves *model* or its fallbacks, as they would be asked now.
+
+        Those that rest after failures come last.
+        """
+        models = (model, *self.config.routing.fallbacks.get(model, ()))
+        return [g for each in models for g in self._in_order(self._who_serves(each))]
+
+    def _in_order(self, serving: Sequence[Guarded]) -> list[Guarded]:
+        if len(serving) < 2:
+            return list(serving)
+        now = trio.current_time()
+        route = order(
+            [_candidate(guarded, now, None) for guarded in serving],
+            self.config.routing.strategy,
+            0.0,
+        )
+        names = () if isinstance(route, NoneEligible) else route.names
+        place = {name: number for number, name in enumerate(names)}
+        return sorted(serving, key=lambda g: place.get(g.config.name, len(place)))
 
     def _able(
         self, request: ChatRequest | EmbeddingRequest, refusals: list[DuckError]
@@ -296,7 +340,9 @@ class Service:
     ) -> T:
         """Ask one provider after the other, each as often as the policy says."""
         errors = list[DuckError]()
-        tried = set[str]()
+        watch = call.options.watch
+        before = None if watch is None else watch.asked_before
+        tried = set[str]() if before is None else {before}
         pause: float | None = None
         while plan:
             guarded, request = plan[0]
@@ -324,6 +370,9 @@ class Service:
                 plan.popleft()
             else:
                 await trio.sleep(pause)
+        if not errors:
+            msg = "so many requests are being repeated that this one has to wait"
+            raise Unavailable(msg, retry_after=RETRY_BUDGET_PAUSE)
         raise _verdict(errors)
 
     def _may_begin(
@@ -346,7 +395,7 @@ class Service:
         if guarded.config.name not in tried:
             tried.add(guarded.config.name)
             its = guarded.board
-            its.retry_budget = retry.earn(its.retry_budget)
+            its.retry_budget = retry.earn(its.retry_budget, trio.current_time())
 
     def _what_next(
         self, call: Call, plan: Plan[R], errors: Sequence[DuckError]
@@ -360,7 +409,7 @@ class Service:
         decision = retry.decide(
             error,
             attempt=call.report.attempts,
-            policy=self._retry_policy,
+            policy=self._policy_of(call),
             chance=self.seams.random.random(),
             now=trio.current_time(),
             deadline=call.options.deadline,
@@ -372,14 +421,23 @@ class Service:
                 return None
             case Retry(after):
                 guarded, request = plan[0]
+                if call.options.watch is not None:  # the pause is its own affair
+                    raise _verdict(errors)
                 if _is_affordable(call, guarded, request) and _spend_retry(guarded):
                     return after
                 raise _verdict(errors)
             case GiveUp():
                 raise _verdict(errors)
 
+    def _policy_of(self, call: Call) -> RetryPolicy:
+        watch = call.options.watch
+        if watch is None:
+            return self.retry_policy
+        return attrs.evolve(self.retry_policy, max_attempts=max(1, watch.attempts_max))
+
     @property
-    def _retry_policy(self) -> RetryPolicy:
+    def retry_policy(self) -> RetryPolicy:
+        """How often and how soon a failed request is tried again."""
         its = self.config.retry
         return RetryPolicy(
             max_attempts=its.max_attempts,
@@ -394,6 +452,7 @@ class Service:
 
 async def _complete(attempt: Attempt, request: ChatRequest) -> Completion:
     with _settled(attempt):
+        await attempt.begin()
         completion = await attempt.guarded.provider.complete(request)
         attempt.answered()
         attempt.succeeded(completion.usage)
@@ -402,6 +461,7 @@ async def _complete(attempt: Attempt, request: ChatRequest) -> Completion:
 
 async def _embed(attempt: Attempt, request: EmbeddingRequest) -> Embeddings:
     with _settled(attempt):
+        await attempt.begin()
         embeddings = await attempt.guarded.provider.embed(request)
         attempt.answered()
         attempt.succeeded(embeddings.usage)
@@ -410,6 +470,7 @@ async def _embed(attempt: Attempt, request: EmbeddingRequest) -> Embeddings:
 
 async def _open_stream(attempt: Attempt, request: ChatRequest) -> OpenStream:
     with _settled(attempt, unless_open=True):
+        await attempt.begin()
         async with AsyncExitStack() as stack:
             batches = await stack.enter_async_context(
                 attempt.guarded.provider.stream(request)
@@ -500,7 +561,7 @@ class _settled:  # noqa: N801 - used like a function, as contextlib's are
 def _spend_retry(guarded: Guarded) -> bool:
     """Take a retry from the provider's budget; say whether there was one."""
     its = guarded.board
-    budget = retry.spend(its.retry_budget)
+    budget = retry.spend(its.retry_budget, trio.current_time())
     if budget is None:
         return False
     its.retry_budget = budget
@@ -526,6 +587,11 @@ def _candidate(
         latency=its.health.latency,
         price=None if priced is None else likely_cost(guarded.provider, priced),
     )
+
+
+def _not_served(model: str) -> ModelNotFound:
+    shown = model[:MODEL_CHARS_MAX]
+    return ModelNotFound(f"no provider serves the model {shown!r}", param="model")
 
 
 def _why_it_rests(guarded: Guarded) -> str:

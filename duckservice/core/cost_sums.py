@@ -120,6 +120,8 @@ class CostSums:
         self._ever: _Sums = {}
         self._hours: dict[int, _Sums] = {}
         self._days: dict[int, _Sums] = {}
+        self.loaded = False
+        """Whether what a store remembers has been added."""
 
     def __repr__(self) -> str:
         total = _total(self._ever)
@@ -140,8 +142,11 @@ class CostSums:
         *cost* is in picodollars; None says that it is not known, which is counted
         and never taken for nothing.
         """
-        one = _one(usage, cost, ok=ok)
-        hour, day = int(now // _HOUR), int(now // _DAY)
+        self.add_sum(int(now // _HOUR), provider, model, _one(usage, cost, ok=ok))
+
+    def add_sum(self, hour: int, provider: str, model: str, one: Sum) -> None:
+        """Add requests that ended in one *hour*, counted from the epoch."""
+        day = hour * _HOUR // _DAY
         key = self._key(provider, model)
         for sums in (
             self._ever,

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Final, Literal, TypeAlias
 
 import attrs
@@ -298,7 +299,7 @@ def begin(job: Job, *, provider: str, model: str) -> Job:
     if job.attempt >= job.max_attempts:
         action = f"begin attempt {job.attempt + 1} of {job.max_attempts} of"
         raise IllegalTransition(job.id, action, job.state)
-    return attrs.evolve(
+    return _with(
         job, attempt=job.attempt + 1, provider=provider, served_model=model
     )
 
@@ -307,7 +308,7 @@ def settle(job: Job, settlement: Settlement) -> Job:
     """Return the job with an attempt's cost added, in whatever state it is."""
     its = settlement
     attempt = job.attempt if its.counts else max(0, job.attempt - 1)
-    return attrs.evolve(
+    return _with(
         job,
         attempt=attempt,
         usage=its.usage,
@@ -322,7 +323,7 @@ def reconcile(job: Job, settlement: Settlement, *, lost: int) -> Job:
     It has counted with *lost*. Whatever else the job has become since then, this
     attempt has no part in.
     """
-    return attrs.evolve(
+    return _with(
         job,
         cost=job.cost - lost + (settlement.cost or 0),
         cost_known=job.cost_known and settlement.cost is not None,
@@ -368,7 +369,7 @@ def snooze(job: Job, now: float, *, until: float, reason: str) -> Job:
 
 def lose(job: Job, reserved: int) -> Job:
     """Return the job with an attempt lost: nobody knows whether it will be billed."""
-    return attrs.evolve(job, maybe_billed=True, cost=job.cost + reserved)
+    return _with(job, maybe_billed=True, cost=job.cost + reserved)
 
 
 def rescue(
@@ -384,7 +385,7 @@ def rescue(
     _must_allow(job, "rescue")
     crashes = job.crashes + blame
     poisoned = crashes >= CRASHES_MAX
-    job = attrs.evolve(job, crashes=crashes, poisoned=poisoned)
+    job = _with(job, crashes=crashes, poisoned=poisoned)
     if in_flight:
         job = lose(job, lost)
     no_more = in_flight and (
@@ -437,7 +438,7 @@ def release(job: Job, now: float) -> Job:
             wait_reason="not_before",
             due_at=job.not_before,
         )
-    return _available(attrs.evolve(job, due_at=min(job.due_at, now)))
+    return _available(_with(job, due_at=min(job.due_at, now)))
 
 
 def retry(job: Job, now: float) -> Job:
@@ -449,9 +450,9 @@ def retry(job: Job, now: float) -> Job:
     """
     _must_allow(job, "retry")
     if not job.state.final:
-        return _available(attrs.evolve(job, due_at=now))
+        return _available(_with(job, due_at=now))
     return _available(
-        attrs.evolve(
+        _with(
             job,
             attempt=0,
             crashes=0,
@@ -475,7 +476,7 @@ def patch(
     A new priority changes nothing about its age.
     """
     _must_allow(job, "patch")
-    return attrs.evolve(
+    return _with(
         job,
         priority=job.priority if priority is None else priority,
         deadline=job.deadline if deadline is None else deadline,
@@ -483,6 +484,20 @@ def patch(
 
 
 # Helpers.
+
+_NAMES: Final = tuple(field.name for field in attrs.fields(Job))
+_values: Final = attrgetter(*_NAMES)
+_setters: Final = tuple(getattr(Job, name).__set__ for name in _NAMES)
+
+
+def _with(job: Job, **changes: Any) -> Job:
+    """Return *job* with some fields changed; `attrs.evolve` takes twice as long."""
+    changed = object.__new__(Job)
+    for put, value in zip(_setters, _values(job), strict=True):
+        put(changed, value)
+    for name, value in changes.items():
+        object.__setattr__(changed, name, value)
+    return changed
 
 
 def _must_allow(job: Job, action: Action) -> None:
@@ -509,7 +524,7 @@ def _available(job: Job) -> Job:
 def _to(
     job: Job, state: JobState, *, wait_reason: str | None = None, **changes: Any
 ) -> Job:
-    return attrs.evolve(job, state=state, wait_reason=wait_reason, **changes)
+    return _with(job, state=state, wait_reason=wait_reason, **changes)
 
 
 def _may_try_again(job: Job, retry_at: float) -> bool:

@@ -209,6 +209,10 @@ class Limiter(Generic[W]):
             self._blocked_until = max(self._blocked_until, now + pause)
             self._wakeup = None
 
+    def ready_at(self, now: float) -> float:
+        """Return when one more request of no tokens would be granted, if none waits."""
+        return self._ready_at(now, 0)
+
     @property
     def blocked_until(self) -> float:
         """Until when a Retry-After forbids every grant; in the past if none does."""

@@ -98,8 +98,18 @@ class RequestQueue(Generic[W]):
         state = ", paused" if self._paused else ""
         return f"<RequestQueue {running} running, {len(self._lane_of)} waiting{state}>"
 
-    def enter(self, now: float, lane: str, priority: Priority, waiter: W) -> Entrance:
+    def enter(
+        self,
+        now: float,
+        lane: str,
+        priority: Priority,
+        waiter: W,
+        *,
+        yields: bool = False,
+    ) -> Entrance:
         """Give *waiter* a turn of *lane*, or let it wait for one.
+
+        Who *yields* waits behind others of its priority (see `waiting_line`).
 
         Raises:
             KeyError: there is no such lane.
@@ -114,7 +124,7 @@ class RequestQueue(Generic[W]):
             return self._turn(lane, its)
         if len(self._lane_of) >= self.max_size:
             return Full(self.max_size)
-        its.line.enter(now, priority, waiter)
+        its.line.enter(now, priority, waiter, yields=yields)
         self._lane_of[waiter] = its
         return Waiting()
 

@@ -107,27 +107,47 @@ def backoff(policy: RetryPolicy, attempt: int, chance: float) -> float:
 class RetryBudget:
     """Retries of one provider: one for ten first attempts, and ten in reserve.
 
-    In any period there are thus at most 10 + a tenth of the first attempts of
-    that period, however many requests fail: retries cannot keep a provider down.
+    What was spent rests for a minute; a first attempt wakes a tenth of a retry
+    early. In any 60 s there are thus at most 10 retries and a tenth of the first
+    attempts, however many requests fail: retries cannot keep a provider down. And
+    nothing that waits for a retry waits for ever, even where nothing else is sent.
     """
 
     tenths: int = 100
+    """What can be spent; with what rests, it is always 100."""
+    resting: tuple[tuple[float, int], ...] = ()
+    """When what was spent comes back, and how much; the earliest first."""
 
 
-_TENTHS_MAX = 100
 _TENTHS_PER_RETRY = 10
+_REST = 60.0
 
 
-def earn(budget: RetryBudget) -> RetryBudget:
+def earn(budget: RetryBudget, now: float) -> RetryBudget:
     """Return the budget after a first attempt."""
-    return RetryBudget(min(_TENTHS_MAX, budget.tenths + 1))
+    budget = _woken(budget, now)
+    if not budget.resting:
+        return budget
+    (until, rests), *later = budget.resting
+    first = ((until, rests - 1),) if rests > 1 else ()
+    return RetryBudget(budget.tenths + 1, (*first, *later))
 
 
-def spend(budget: RetryBudget) -> RetryBudget | None:
+def spend(budget: RetryBudget, now: float) -> RetryBudget | None:
     """Return the budget after a retry, or None if there must not be one."""
+    budget = _woken(budget, now)
     if budget.tenths < _TENTHS_PER_RETRY:
         return None
-    return RetryBudget(budget.tenths - _TENTHS_PER_RETRY)
+    rests = (*budget.resting, (now + _REST, _TENTHS_PER_RETRY))
+    return RetryBudget(budget.tenths - _TENTHS_PER_RETRY, rests)
+
+
+def _woken(budget: RetryBudget, now: float) -> RetryBudget:
+    if not budget.resting or budget.resting[0][0] >= now:
+        return budget
+    resting = tuple(each for each in budget.resting if each[0] >= now)
+    woken = sum(rests for _, rests in budget.resting[: -len(resting) or None])
+    return RetryBudget(budget.tenths + woken, resting)
 
 
 def _another_may_serve(error: DuckError) -> bool:

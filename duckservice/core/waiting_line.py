@@ -10,6 +10,9 @@ Three rules, in this order:
    moment is known from the start: entry time plus one `aging` for each class
    below "high". The order by that moment is the order by class and time.
 3. *First come, first served* within a class.
+
+Who *yields* stands half a class behind others of its priority: they go first, unless
+they came half an `aging` later or more. It counts as of its class in all else.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ class Entry(Generic[W]):
 
     waiter: W
     priority: Priority
+    yields: bool
     entered: float
     on_top: float
     """When it is, or will have been, promoted to the highest class."""
@@ -48,8 +52,10 @@ class WaitingLine(Generic[W]):
     def __init__(self, *, aging: float) -> None:
         """*aging* is the time in seconds after which a waiter rises by one class."""
         self._aging = aging
-        self._classes: dict[Priority, OrderedDict[W, Entry[W]]] = {
-            priority: OrderedDict() for priority in PRIORITIES
+        self._classes: dict[tuple[Priority, bool], OrderedDict[W, Entry[W]]] = {
+            (priority, yields): OrderedDict()
+            for priority in PRIORITIES
+            for yields in (False, True)
         }
         self._passed_over: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)
         self._numbers = count(1)
@@ -60,8 +66,10 @@ class WaitingLine(Generic[W]):
     def __contains__(self, waiter: object) -> bool:
         return any(waiter in entries for entries in self._classes.values())
 
-    def enter(self, now: float, priority: Priority, waiter: W) -> None:
-        """Put *waiter* at the end of its class.
+    def enter(
+        self, now: float, priority: Priority, waiter: W, *, yields: bool = False
+    ) -> None:
+        """Put *waiter* at the end of its class, or behind it if it *yields*.
 
         Raises:
             ValueError: it waits already.
@@ -69,9 +77,10 @@ class WaitingLine(Generic[W]):
         if waiter in self:
             msg = f"{waiter!r} waits already"
             raise ValueError(msg)
-        on_top = now + PRIORITIES.index(priority) * self._aging
-        self._classes[priority][waiter] = Entry(
-            waiter, priority, now, on_top, next(self._numbers)
+        classes_below = PRIORITIES.index(priority) + (0.5 if yields else 0)
+        on_top = now + classes_below * self._aging
+        self._classes[priority, yields][waiter] = Entry(
+            waiter, priority, yields, now, on_top, next(self._numbers)
         )
 
     def next(self) -> W | None:
@@ -89,9 +98,9 @@ class WaitingLine(Generic[W]):
         if entry is None:
             msg = "nobody waits"
             raise IndexError(msg)
-        del self._classes[entry.priority][entry.waiter]
-        for priority, entries in self._classes.items():
-            passed_over = entries and priority != entry.priority
+        del self._classes[entry.priority, entry.yields][entry.waiter]
+        for priority, waiting in self.depths().items():
+            passed_over = waiting and priority != entry.priority
             self._passed_over[priority] = (
                 self._passed_over[priority] + 1 if passed_over else 0
             )
@@ -105,7 +114,11 @@ class WaitingLine(Generic[W]):
 
     def depths(self) -> dict[Priority, int]:
         """Return how many of each class wait."""
-        return {priority: len(entries) for priority, entries in self._classes.items()}
+        return {
+            priority: len(self._classes[priority, False])
+            + len(self._classes[priority, True])
+            for priority in PRIORITIES
+        }
 
     def oldest(self) -> float | None:
         """Return when the one who waits longest has entered; None if nobody waits."""
@@ -115,9 +128,14 @@ class WaitingLine(Generic[W]):
         heads = list(self._heads())
         if not heads:
             return None
-        overdue = max(heads, key=lambda entry: self._passed_over[entry.priority])
-        if self._passed_over[overdue.priority] >= PASSED_OVER_MAX:
-            return overdue
+        late = max(self._passed_over[entry.priority] for entry in heads)
+        if late >= PASSED_OVER_MAX:
+            overdue = next(
+                entry.priority
+                for entry in heads
+                if self._passed_over[entry.priority] == late
+            )
+            heads = [entry for entry in heads if entry.priority == overdue]
         return min(heads, key=lambda entry: (entry.on_top, entry.number))
 
     def _heads(self) -> Iterator[Entry[W]]:

@@ -223,31 +223,43 @@ def test_in_any_minute_retries_are_ten_and_a_tenth_of_the_first_attempts(steps):
     for gap, first in steps:
         now += gap
         if first:
-            budget = earn(budget)
+            budget = earn(budget, now)
             minute.append((now, True))
-        elif (after := spend(budget)) is not None:
+        elif (after := spend(budget, now)) is not None:
             budget = after
             minute.append((now, False))
+        assert budget.tenths + sum(rests for _, rests in budget.resting) == 100
         while minute[0][0] <= now - 60 if minute else False:
             minute.popleft()
         firsts = sum(was_first for _, was_first in minute)
         assert len(minute) <= firsts * 1.1 + 10 + 1e-9
 
 
+def spend_all(budget: RetryBudget, now: float) -> tuple[RetryBudget, int]:
+    times = 0
+    while (after := spend(budget, now)) is not None:
+        budget, times = after, times + 1
+    return budget, times
+
+
 def test_the_reserve_is_ten_and_no_idle_time_makes_it_more():
-    budget: RetryBudget | None = RetryBudget()
-    for _ in range(1000):
-        assert budget is not None
-        budget = earn(budget)
-    for _ in range(10):
-        assert budget is not None
-        budget = spend(budget)
-    assert budget is not None
-    assert spend(budget) is None
+    budget = RetryBudget()
+    for number in range(1000):
+        budget = earn(budget, float(number))
+    budget, times = spend_all(budget, 5000.0)
+    assert times == 10
     for _ in range(9):
-        budget = earn(budget)
-    assert spend(budget) is None
-    assert spend(earn(budget)) is not None
+        budget = earn(budget, 5000.0)
+    assert spend(budget, 5000.0) is None
+    assert spend(earn(budget, 5000.0), 5000.0) is not None
+
+
+def test_what_was_spent_comes_back_after_a_minute_and_nothing_waits_for_ever():
+    budget, _ = spend_all(RetryBudget(), 0.0)
+    assert spend(budget, 60.0) is None
+    assert spend_all(budget, 60.001)[1] == 10
+    half, _ = spend_all(RetryBudget(50, ((30.0, 50),)), 0.0)
+    assert spend_all(half, 31.0)[1] == 5
 
 
 @pytest.mark.parametrize(
