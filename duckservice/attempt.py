@@ -20,7 +20,7 @@ from duckservice.actors.cost_tracker import CostTracker
 from duckservice.actors.rate_limiter import RateLimiter
 from duckservice.actors.request_queue import RequestQueue
 from duckservice.asking import tell
-from duckservice.call import CallOptions, CallReport
+from duckservice.call import AttemptEnd, AttemptInfo, CallOptions, CallReport
 from duckservice.completion import (
     ChatRequest,
     Chunk,
@@ -32,6 +32,7 @@ from duckservice.completion import (
     Usage,
     UsageReport,
 )
+from duckservice.core.budget_book import Reservation
 from duckservice.core.circuit_breaker import Outcome, Permit, outcome_of
 from duckservice.core.limiter import Grant
 from duckservice.core.pricing import usd
@@ -46,7 +47,8 @@ from duckservice.errors import (
 )
 from duckservice.events import AttemptEnded, EventSink
 from duckservice.permissions import get_permissions
-from duckservice.spending import prompt_size, worst_cost
+from duckservice.spending import likely_cost, prompt_size, worst_cost
+from duckservice.store.base import LedgerEntry
 from duckservice.tree import Guarded, Parts
 
 #: Seconds without requests after a 429 that names no time itself.
@@ -119,11 +121,35 @@ class Attempt:
     turn: Turn
     permit: Permit
     grant: Grant
+    reservation: Reservation | None
+    """In the budgets that bind the request."""
     started: float
     queued: float
     first_byte: float | None = None
     meter: Meter = attrs.field(factory=Meter)
     closed: bool = False
+    _watched: bool = False
+
+    async def begin(self) -> None:
+        """Have it written down, where somebody keeps a record; then send at once.
+
+        Raises:
+            NotBegun: it must not be sent; all permissions are given back.
+        """
+        watch = self.call.options.watch
+        if watch is None:
+            return
+        worst = worst_cost(self.guarded.provider, self.request)
+        likely = worst or likely_cost(self.guarded.provider, self.request) or 0
+        info = AttemptInfo(
+            provider=self.guarded.config.name, model=self.request.model, reserved=likely
+        )
+        try:
+            await watch.before_send(info)
+        except BaseException:
+            self._give_back()
+            raise
+        self._watched = True
 
     def answered(self) -> None:
         """Take note that the first of the reply is here."""
@@ -171,8 +197,7 @@ class Attempt:
         self.closed = True
         now = trio.current_time()
         guarded, its = self.guarded, self.guarded.board
-        its.turns.discard(self.turn.id)
-        self._tell(lambda: self.parts.queue.cast(RequestQueue.leave, self.turn))
+        self._leave()
         latency = self.first_byte or now - self.started
         self._tell(
             lambda: guarded.breaker.cast(
@@ -200,6 +225,12 @@ class Attempt:
         its.failures += 0 if ok or outcome == "cancelled" else 1
         at_most = self._at_most(usage, cost)
         self.call.charge(cost, at_most=at_most, estimated=usage.estimated)
+        self._book(outcome, usage, cost)
+        watch = self.call.options.watch
+        if watch is not None and self._watched:
+            watch.ended(
+                AttemptEnd(outcome=outcome, usage=usage, cost=cost, error=error)
+            )
         report = self.call.report
         self.emit(
             AttemptEnded(
@@ -220,6 +251,46 @@ class Attempt:
                 upstream_status=None if error is None else error.upstream_status,
             )
         )
+
+    def _book(self, outcome: str, usage: Usage, cost: int | None) -> None:
+        """Tell the budgets and the ledger."""
+        its = self.reservation
+        if its is not None:
+            # What we only guess at, or cannot price, may have cost all of it.
+            sure = cost is not None and not usage.estimated
+            self.parts.budgets.settle(its, its.amount if not sure else cost or 0)
+        if self.call.options.watch is not None:
+            return  # whoever watches has its own record
+        report = self.call.report
+        self.parts.ledger.add(
+            LedgerEntry(
+                id=f"{report.job}.{self.number}",
+                provider=self.guarded.config.name,
+                model=self.request.model,
+                tags=self.call.options.tags,
+                at=self.parts.budgets.now(),
+                reserved=cost or 0,
+                state="settled",
+                amount=cost,
+                usage=usage,
+                outcome=outcome,
+            )
+        )
+
+    def _give_back(self) -> None:
+        """End it unsent: nobody was asked, so nobody is judged or paid."""
+        self.closed = True
+        self.call.report.attempts -= 1
+        guarded = self.guarded
+        self.parts.budgets.settle(self.reservation, 0)
+        self._leave()
+        unused = self.permit, Outcome.NEITHER, 0.0
+        self._tell(lambda: guarded.breaker.cast(CircuitBreaker.settle, *unused))
+        self._tell(lambda: guarded.limiter.cast(RateLimiter.give_back, self.grant))
+
+    def _leave(self) -> None:
+        self.guarded.board.turns.discard(self.turn.id)
+        self._tell(lambda: self.parts.queue.cast(RequestQueue.leave, self.turn))
 
     def _loggable(self, error: DuckError) -> str | None:
         if error.quotes_provider and not self.parts.debug_bodies:
@@ -250,6 +321,7 @@ async def open_attempt(
     """Get all permissions to send *request* to *guarded*, waiting for them in turn.
 
     Raises:
+        BudgetExceeded: a budget has not enough left.
         CircuitOpen: the provider's breaker refuses.
         RateLimited: the request can never fit the rate limit.
         QueueFull: too many wait already.
@@ -257,12 +329,26 @@ async def open_attempt(
     """
     since = trio.current_time()
     report = call.report
-    priority = call.options.priority
+    options = call.options
+    reservation = parts.budgets.reserve(options.tags, _worst(parts, guarded, request))
     try:
-        permissions = await get_permissions(parts, emit, guarded, request, priority)
+        permissions = await get_permissions(
+            parts,
+            emit,
+            guarded,
+            request,
+            options.priority,
+            yields=options.watch is not None,  # jobs have more time than people
+        )
+    except BaseException:
+        parts.budgets.settle(reservation, 0)
+        raise
     finally:
         now = trio.current_time()
         report.queued += now - since
+    watch = call.options.watch
+    if watch is not None:
+        watch.permitted(guarded.config.name)
     report.attempts += 1
     report.provider = guarded.config.name
     report.model = request.model
@@ -276,6 +362,13 @@ async def open_attempt(
         turn=permissions.turn,
         permit=permissions.permit,
         grant=permissions.grant,
+        reservation=reservation,
         started=now,
         queued=now - since,
     )
+
+
+def _worst(
+    parts: Parts, guarded: Guarded, request: ChatRequest | EmbeddingRequest
+) -> int | None:
+    return worst_cost(guarded.provider, request) if parts.budgets.any else None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import attrs
 
-from duckservice.completion import Chunk
+from duckservice.completion import Chunk, Usage
+from duckservice.errors import DuckError
 
 Priority: TypeAlias = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
@@ -25,6 +26,67 @@ class Submitter:
 
 
 @attrs.frozen(kw_only=True)
+class AttemptInfo:
+    """One request to one provider that is about to be sent."""
+
+    provider: str
+    model: str
+    """What the provider is asked for."""
+    reserved: int
+    """Picodollars that it may cost; 0 where nobody can tell."""
+
+
+@attrs.frozen(kw_only=True)
+class AttemptEnd:
+    """How a request to a provider has ended."""
+
+    outcome: str
+    """``ok``, ``cancelled`` or an error's code."""
+    usage: Usage
+    cost: int | None
+    """Picodollars, None if it is not known."""
+    error: DuckError | None = None
+
+
+class NotBegun(Exception):
+    """Whoever watches a call does not want the attempt to be sent; it was not."""
+
+
+class AttemptWatch(Protocol):
+    """Who keeps the record of a call's attempts, as a durable job must.
+
+    Pauses between attempts are the watcher's, too: within the call other providers
+    are asked, but nobody waits to ask the same one again.
+    """
+
+    @property
+    def attempts_max(self) -> int:
+        """How many attempts this call may make."""
+        ...
+
+    @property
+    def asked_before(self) -> str | None:
+        """Whom an earlier call for the same has asked: asking again is a retry."""
+        ...
+
+    def permitted(self, provider: str) -> None:
+        """Take note that *provider* may be asked now."""
+        ...
+
+    async def before_send(self, info: AttemptInfo) -> None:
+        """Write the attempt down; when this returns, its first byte is sent.
+
+        Raises:
+            NotBegun: it is not to be sent.
+        """
+        ...
+
+    def ended(self, end: AttemptEnd) -> None:
+        """Take note of how the attempt that was written down last has ended."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
 class CallOptions:
     """What the caller says about a request, beside the request itself."""
 
@@ -37,6 +99,10 @@ class CallOptions:
     request_id: str = ""
     """The caller's `X-Request-Id`; one is made up where it is empty."""
     submitter: Submitter | None = None
+    job: str = ""
+    """The durable job that the request is made for; empty: it is no job."""
+    watch: AttemptWatch | None = attrs.field(default=None, eq=False, repr=False)
+    """Who is told of each attempt before it is sent."""
 
 
 @attrs.define(kw_only=True)

@@ -76,6 +76,14 @@ class Duration:
 
 
 @attrs.frozen
+class Size:
+    """A number of bytes: "512KiB", "64MiB", "1GB", or a whole number of them."""
+
+    least: int
+    most: int
+
+
+@attrs.frozen
 class OctalMode:
     """A file mode, written as octal text; one of these."""
 
@@ -141,10 +149,32 @@ class ServiceConfig:
 
 
 @attrs.frozen(kw_only=True)
+class RetentionConfig:
+    """How long a job is kept once it is over, by how it ended.
+
+    One with an idempotency key is kept for 7 days in any case.
+    """
+
+    completed: Seconds = 7 * 86400.0
+    discarded: Seconds = 30 * 86400.0
+    cancelled: Seconds = 7 * 86400.0
+    expired: Seconds = 7 * 86400.0
+    streams: Seconds = 86400.0
+    """The recorded stream of a job that is over, which is kept itself."""
+
+
+@attrs.frozen(kw_only=True)
 class StoreConfig:
-    """Where durable jobs are kept."""
+    """Where durable jobs are kept, how long, and how large they may be."""
 
     url: Annotated[str, Text(chars_max=4096)] = "sqlite"
+    retention: RetentionConfig = attrs.field(factory=RetentionConfig)
+    max_bytes: Annotated[int, Size(1 << 20, 1 << 47)] = 64 << 30
+    """Of all that is kept; a store that is fuller takes no new jobs."""
+    max_request: Annotated[int, Size(1 << 10, 1 << 28)] = 32 << 20
+    """Of one job's request."""
+    max_result: Annotated[int, Size(1 << 10, 1 << 28)] = 64 << 20
+    """Of one job's result, and of its recorded stream."""
 
 
 @attrs.frozen(kw_only=True)

@@ -6,7 +6,7 @@
     end       the tree stops in order; a second signal ends it at once
 
 Exit codes: 0; 1 requests were cut off, or the tree gave up; 2 usage; 69 another
-daemon serves the socket; 78 configuration.
+daemon serves the socket, or the store cannot be opened; 78 configuration.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ from duckservice.gateway.app.application import make_app
 from duckservice.gateway.server import Server, ServerLimits
 from duckservice.gateway.unix_socket import UnixListener, bind_unix
 from duckservice.log import register_config, setup as setup_log
-from duckservice.paths import EXIT_CONFIG, StartupError
+from duckservice.paths import EXIT_CONFIG, EXIT_UNAVAILABLE, StartupError
 from duckservice.providers.base import Provider
 from duckservice.providers.prices import load_price_list
 from duckservice.running import RunningService, open_running
+from duckservice.store import UnknownStore
+from duckservice.store.base import StoreUnavailable
 from duckservice.tree import Seams
-from supervisors import SupervisionError
+from supervisors import StartFailed, SupervisionError
 
 EXIT_CUT_OFF = 1
 
@@ -60,33 +62,36 @@ class Daemon:
 
     def drain(self) -> None:
         """Finish what is there and take nothing new; the socket goes on answering."""
-        self.service.draining = True
+        self.service.drain()
 
     def shutdown(self) -> None:
         """Drain, then end; see `stopped`."""
         self._stopping.set()
 
     async def stopped(self, grace: float) -> bool:
-        """Wait for `shutdown`, and then for the requests under way.
+        """Wait for `shutdown`, and then for the requests and jobs under way.
 
-        Returns False if some were not answered within *grace* seconds.
+        Returns False if some requests were not answered within *grace* seconds. Jobs
+        that take longer are not lost: they wait again, in the store.
         """
         await self._stopping.wait()
         self.drain()
         server = self._server
         if server is None:
             return True
-        log.info("daemon.draining", in_flight=self.service.counters.in_flight)
+        jobs, counters = self.service.jobs.board, self.service.counters
+        log.info("daemon.draining", in_flight=counters.in_flight, jobs=len(jobs))
         server.drain()
-        with trio.move_on_after(grace) as scope:
+        idle = False
+        with trio.move_on_after(grace):
             await server.wait_idle()
-        if scope.cancelled_caught:
-            log.warning(
-                "daemon.cut_off",
-                in_flight=self.service.counters.in_flight,
-                grace_s=grace,
-            )
-        return not scope.cancelled_caught
+            idle = True
+            await jobs.wait_idle()
+        if len(jobs):
+            log.info("daemon.jobs_put_back", jobs=len(jobs), grace_s=grace)
+        if not idle:
+            log.warning("daemon.cut_off", in_flight=counters.in_flight, grace_s=grace)
+        return idle
 
     async def serve(
         self,
@@ -115,8 +120,11 @@ async def open_daemon(
     providers: Mapping[str, Provider] | None = None,
     seams: Seams | None = None,
     limits: ServerLimits | None = None,
+    state_dir: Path | None = None,
 ) -> AsyncGenerator[Daemon]:
     """Run the service and its socket for the length of a block.
+
+    Jobs are kept in *state_dir*; see `running.open_running`.
 
     Raises:
         StartupError: the socket cannot be had; the message says why.
@@ -132,7 +140,11 @@ async def open_daemon(
             return _gateway(daemon, listener, limits or ServerLimits())
 
         async with open_running(
-            config, providers=providers, seams=seams, gateway=gateway
+            config,
+            providers=providers,
+            seams=seams,
+            gateway=gateway,
+            state_dir=state_dir,
         ):
             yield made[0]
 
@@ -171,7 +183,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         socket = paths.socket_path(
             os.environ, flag=options.socket, configured=config.service.socket
         )
-        sys.exit(trio.run(_run, config, socket))
+        state_dir = paths.state_dir(os.environ, configured=config.service.state_dir)
+        sys.exit(trio.run(_run, config, socket, state_dir))
     except ConfigError as error:
         sys.stderr.write(f"duckd: the configuration is refused\n{error}\n")
         sys.exit(EXIT_CONFIG)
@@ -197,7 +210,7 @@ def _load(flag: str | None, environ: Mapping[str, str]) -> Config:
     return load(found.path, environ)
 
 
-async def _run(config: Config, socket: Path) -> int:
+async def _run(config: Config, socket: Path, state_dir: Path) -> int:
     """Run until told to stop; return the exit code."""
     since = trio.current_time()
     code = 0
@@ -209,7 +222,7 @@ async def _run(config: Config, socket: Path) -> int:
             trio.CancelScope() as now,
         ):
             async with (
-                open_daemon(config, socket) as daemon,
+                open_daemon(config, socket, state_dir=state_dir) as daemon,
                 trio.open_nursery() as nursery,
             ):
                 nursery.start_soon(_obey, signals, daemon, now)
@@ -223,11 +236,26 @@ async def _run(config: Config, socket: Path) -> int:
                 nursery.cancel_scope.cancel()
         if now.cancelled_caught:
             code = EXIT_CUT_OFF
+    except StartFailed as error:
+        return _cannot_start(error)
     except SupervisionError as error:
         log.critical("daemon.gave_up", exc_info=error)
         return EXIT_CUT_OFF
     log.info("daemon.stopped", exit_code=code)
     return code
+
+
+def _cannot_start(error: StartFailed) -> int:
+    match error.__cause__:
+        case UnknownStore() as cause:
+            log.critical("daemon.cannot_start", message=str(cause))
+            return EXIT_CONFIG
+        case StoreUnavailable(message=message):
+            log.critical("daemon.cannot_start", message=message)
+            return EXIT_UNAVAILABLE
+        case _:
+            log.critical("daemon.gave_up", exc_info=error)
+            return EXIT_CUT_OFF
 
 
 def _needs_price_list(provider: ProviderConfig) -> bool:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from typing import final
+from typing import TypedDict, Unpack, final
 
 import attrs
 import structlog
 import trio
 
-from duckservice.call import CallOptions
+from duckservice.call import CallOptions, Priority
 from duckservice.completion import (
     ChatRequest,
     Chunk,
@@ -23,10 +23,27 @@ from duckservice.completion import (
     Embeddings,
 )
 from duckservice.config import Config
+from duckservice.core.job import Job, OnInterrupt
 from duckservice.events import Event, to_log
+from duckservice.job_request import JobOptions, submission_of
 from duckservice.providers.base import Provider
 from duckservice.running import RunningService, open_running
 from duckservice.tree import Seams
+
+
+class JobWishes(TypedDict, total=False):
+    """What may be said about a job; see `job_request.JobOptions` for each."""
+
+    priority: Priority
+    tags: Mapping[str, str]
+    deadline: float | None
+    not_before: float | None
+    max_cost: int | None
+    max_attempts: int
+    on_interrupt: OnInterrupt
+    hold: bool
+    idempotency_key: str | None
+    stream: bool
 
 
 @final
@@ -67,6 +84,46 @@ class Duck:
         """
         return (await self.service.embed(request, options)).value
 
+    async def submit(
+        self, request: ChatRequest | EmbeddingRequest, **options: Unpack[JobWishes]
+    ) -> Job:
+        """Hand *request* in as a durable job; it is in the store when this returns.
+
+        It survives the program where the config says where jobs are kept
+        (`service.state_dir`, or a file in `store.url`); else it is in memory.
+
+        Raises:
+            DuckError: see `Jobs.submit`.
+        """
+        submission = submission_of(request, JobOptions(**options))
+        return (await self.service.jobs.submit(submission)).job
+
+    async def wait(self, job: str, seconds: float | None = None) -> Job:
+        """Return the job of that id when it is over, or as it is after *seconds*.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return (await self.service.jobs.wait(job, seconds)).job
+
+    async def result(self, job: str) -> bytes:
+        """Return the result of a completed job: OpenAI's body, as JSON.
+
+        Raises:
+            NotFound: there is none of that id.
+            Conflict: it is not completed; the message names its state.
+        """
+        return await self.service.jobs.result(job)
+
+    async def cancel(self, job: str) -> Job:
+        """Give a job up; nobody is asked for it any more once this returns.
+
+        Raises:
+            NotFound: there is none of that id.
+            IllegalTransition: it is over already.
+        """
+        return await self.service.jobs.cancel(job)
+
 
 @asynccontextmanager
 async def open_service(
@@ -87,7 +144,12 @@ async def open_service(
     if seams is None:
         # An unconfigured structlog prints to stdout, which is not ours to write to.
         seams = Seams(emit=to_log if structlog.is_configured() else _ignore)
-    async with open_running(config, providers=providers, seams=seams) as service:
+    async with open_running(
+        config,
+        providers=providers,
+        seams=seams,
+        state_dir=config.service.state_dir,
+    ) as service:
         yield Duck(service)
 
 

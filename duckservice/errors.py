@@ -203,6 +203,9 @@ class BudgetExceeded(ServiceError):
     code = "budget_exceeded"
     status = 402
 
+    budget: str | None = None
+    """The budget of the config that is at its end; None: the request's own limit."""
+
 
 class QueueFull(ServiceError):
     """Too many requests wait already."""

@@ -57,7 +57,41 @@ class MessageDropped:
     reason: str
 
 
-Event: TypeAlias = BreakerMoved | AttemptEnded | MessageDropped | supervisors.Event
+@attrs.frozen(kw_only=True)
+class StoreFailed:
+    """The store cannot do its work, from now on."""
+
+    reason: str
+    may_recover: bool
+
+
+@attrs.frozen(kw_only=True)
+class StoreRecovered:
+    """The store, which had failed, can do its work again."""
+
+    failed_for: float
+    """Seconds."""
+
+
+@attrs.frozen(kw_only=True)
+class StorePruned:
+    """What was kept for long enough was deleted."""
+
+    jobs: int
+    streams: int
+    entries: int
+    files: int
+
+
+Event: TypeAlias = (
+    BreakerMoved
+    | AttemptEnded
+    | MessageDropped
+    | StoreFailed
+    | StoreRecovered
+    | StorePruned
+    | supervisors.Event
+)
 EventSink: TypeAlias = Callable[[Event], None]
 
 log = structlog.get_logger("duckservice")
@@ -72,6 +106,12 @@ def to_log(event: Event) -> None:
             log.warning("breaker.moved", provider=provider, was=was, now=now)
         case MessageDropped(actor=actor, reason=reason):
             log.warning("message.dropped", actor=actor, reason=reason)
+        case StoreFailed(reason=reason, may_recover=may_recover):
+            log.error("store.failed", reason=reason, may_recover=may_recover)
+        case StoreRecovered(failed_for=seconds):
+            log.info("store.recovered", failed_s=round(seconds, 3))
+        case StorePruned():
+            log.info("store.pruned", **attrs.asdict(event))
         case _:
             # The log's processor prints tracebacks without locals.
             log_event(event, log)

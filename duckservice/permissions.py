@@ -50,8 +50,12 @@ async def get_permissions(
     guarded: Guarded,
     request: ChatRequest | EmbeddingRequest,
     priority: Priority,
+    *,
+    yields: bool = False,
 ) -> Permissions:
     """Wait for all permissions; when cancelled or refused, leave nothing behind.
+
+    Who *yields* waits behind others of its priority.
 
     Raises:
         CircuitOpen: the provider's breaker refuses.
@@ -60,7 +64,7 @@ async def get_permissions(
         Unavailable, InternalError: an actor does not answer.
     """
     asking = _Asking(
-        parts, emit, guarded, priority, _tokens_to_reserve(guarded, request)
+        parts, emit, guarded, priority, yields, _tokens_to_reserve(guarded, request)
     )
     if asking.may_get_them_at_once():
         permissions = await asking.at_once()
@@ -77,6 +81,7 @@ class _Asking:
     emit: EventSink
     guarded: Guarded
     priority: Priority
+    yields: bool
     tokens: int
     turn: Turn | None = None
     permit: Permit | None = None
@@ -100,7 +105,11 @@ class _Asking:
         sent = list[Reply[Turn] | Reply[Permit | None]]()
         try:
             turn = self.parts.queue.send_request(
-                RequestQueue.enter, ticket, guarded.config.name, self.priority
+                RequestQueue.enter,
+                ticket,
+                guarded.config.name,
+                self.priority,
+                yields=self.yields,
             )
             sent.append(turn)
             permit = guarded.breaker.send_request(CircuitBreaker.admit)
@@ -149,10 +158,12 @@ class _Asking:
 
     async def _ask_turn(self) -> Turn:
         ticket, queue = next(_tickets), self.parts.queue
-        lane, priority = self.guarded.config.name, self.priority
+        lane, priority, yields = self.guarded.config.name, self.priority, self.yields
         try:
             return await ask(
-                lambda: queue.call(RequestQueue.enter, ticket, lane, priority)
+                lambda: queue.call(
+                    RequestQueue.enter, ticket, lane, priority, yields=yields
+                )
             )
         except trio.Cancelled:
             tell(self.emit, lambda: queue.cast(RequestQueue.forget, ticket))

@@ -6,10 +6,18 @@ This is what the gateway talks to, and what `duckservice.open_service` wraps.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Generator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias, cast, final
 
 import attrs
@@ -18,18 +26,27 @@ import trio
 import duckservice
 from duckservice.actors.circuit_breaker import CircuitBreaker
 from duckservice.actors.cost_tracker import CostTracker
+from duckservice.actors.job_board import JobBoard
 from duckservice.actors.rate_limiter import RateLimiter
 from duckservice.actors.request_queue import RequestQueue
 from duckservice.asking import ask
+from duckservice.batches import Batches
 from duckservice.completion import ModelInfo
 from duckservice.config import Config
+from duckservice.core.budget_book import BudgetState
 from duckservice.core.circuit_breaker import phase_name
 from duckservice.core.cost_sums import By, Sum, Summary
 from duckservice.core.pricing import usd
+from duckservice.durable import forgets, make_durable, open_opener
 from duckservice.errors import DuckError, InvalidRequest, NotFound, Unavailable
+from duckservice.events import BreakerMoved, Event
+from duckservice.jobs import Jobs
 from duckservice.listing import ModelList
 from duckservice.providers.base import Provider
 from duckservice.service import Service
+from duckservice.store.base import Store
+from duckservice.store_slot import StoreSlot
+from duckservice.store_status import no_answer, store_status
 from duckservice.tree import GATEWAY, Guarded, Seams, make_parts, tree
 from supervisors import ChildNotFound, Node, Supervisor, emit, open_supervisor
 
@@ -52,11 +69,27 @@ class RunningService(Service):
     """A service whose tree runs: requests (see `Service`), and a look inside."""
 
     root: Supervisor | None = None
+    _jobs: Jobs | None = None
+    _batches: Batches | None = None
+    _slot: StoreSlot | None = None
     _started: float = attrs.field(factory=trio.current_time)
+    _until_draining: set[trio.CancelScope] = attrs.field(factory=set[trio.CancelScope])
     _models: ModelList = attrs.field(
         init=False,
         default=attrs.Factory(lambda self: ModelList(self.parts), takes_self=True),
     )
+
+    @property
+    def jobs(self) -> Jobs:
+        """The durable jobs."""
+        assert self._jobs is not None, "open_running sets it"
+        return self._jobs
+
+    @property
+    def batch_jobs(self) -> Batches:
+        """The batches of durable jobs."""
+        assert self._batches is not None, "open_running sets it"
+        return self._batches
 
     # What is to be known.
 
@@ -80,6 +113,8 @@ class RunningService(Service):
                 }
                 for name, guarded in self.parts.providers.items()
             },
+            "jobs": await self._job_counts(),
+            "store": await self._store_status(),
             "cost_usd": usd(summary.total.cost),
         }
 
@@ -100,9 +135,13 @@ class RunningService(Service):
         }
 
     async def pause_queue(self, *, paused: bool) -> Json:
-        """Give no more turns, or give them again; requests under way go on."""
+        """Give no more turns, or give them again; requests under way go on.
+
+        Jobs do not begin either, also after a restart of the daemon.
+        """
         method = RequestQueue.pause if paused else RequestQueue.resume
         await ask(lambda: self.parts.queue.call(method))
+        await (self.jobs.pause() if paused else self.jobs.resume())
         return await self.queue()
 
     def tree(self) -> Json:
@@ -133,6 +172,10 @@ class RunningService(Service):
             "total": _sum(summary.total),
         }
 
+    def budgets(self) -> list[Json]:
+        """Return what is left of each budget."""
+        return [_budget(state) for state in self.parts.budgets.states()]
+
     async def providers(self) -> list[Json]:
         """Return each provider's state, limits and figures."""
         summary = await self._summary("provider")
@@ -147,7 +190,7 @@ class RunningService(Service):
         return await self._models.models()
 
     async def ready(self) -> Json:
-        """Return that the actors answer.
+        """Return that the root supervisor, the actors and the store answer.
 
         Raises:
             Unavailable: one does not, or the service is about to stop.
@@ -155,15 +198,38 @@ class RunningService(Service):
         if self.draining:
             msg = "draining"
             raise Unavailable(msg)
+        self._root_must_run()
+        asked = "an actor"
         with trio.move_on_after(READY_WITHIN) as scope:
             await self._summary("total")
             await ask(lambda: self.parts.queue.call(RequestQueue.statistics))
+            asked = "the store"
+            await self.jobs.ready()
         if scope.cancelled_caught:
-            msg = f"an actor did not answer within {READY_WITHIN:g} s"
+            msg = f"{asked} did not answer within {READY_WITHIN:g} s"
             raise Unavailable(msg)
         return {"ready": True}
 
     # What operators may do.
+
+    def drain(self) -> None:
+        """Take nothing new, and begin no job; what runs goes on."""
+        self.draining = True
+        self.jobs.drain()
+        for scope in self._until_draining:
+            scope.cancel(reason="the daemon drains")
+
+    @contextmanager
+    def until_draining(self) -> Generator[trio.CancelScope]:
+        """Return a scope that is cancelled when `drain` is called, or was already."""
+        with trio.CancelScope() as scope:
+            if self.draining:
+                scope.cancel(reason="the daemon drains")
+            self._until_draining.add(scope)
+            try:
+                yield scope
+            finally:
+                self._until_draining.discard(scope)
 
     async def provider_action(self, name: str, action: str) -> Json:
         """Carry out one of `PROVIDER_ACTIONS`; return the provider's state after it.
@@ -207,6 +273,26 @@ class RunningService(Service):
         """Return an id for a request that came without one."""
         return f"req_{self.new_id()}"
 
+    def _root_must_run(self) -> None:
+        state = "not up" if self.root is None else self.root.inspect().state
+        if state != "running":
+            msg = f"the root supervisor is {state}"
+            raise Unavailable(msg)
+
+    async def _store_status(self) -> Json:
+        assert self._slot is not None, "open_running sets it"
+        with trio.move_on_after(READY_WITHIN):
+            return await store_status(self._slot, self.jobs)
+        return no_answer(READY_WITHIN)
+
+    async def _job_counts(self) -> Json | None:
+        """Return how many jobs are in each state; None while the store cannot tell."""
+        try:
+            counts = await self.jobs.counts()
+        except Unavailable:
+            return None
+        return {str(state): count for state, count in counts.items()}
+
     async def _summary(self, by: By) -> Summary:
         costs = self.parts.costs
         return await ask(lambda: costs.call(CostTracker.summary, "all", by))
@@ -219,23 +305,49 @@ async def open_running(
     providers: Mapping[str, Provider] | None = None,
     seams: Seams | None = None,
     gateway: Callable[[RunningService], Callable[..., Awaitable[object]]] | None = None,
+    state_dir: Path | None = None,
+    store: Store | None = None,
 ) -> AsyncGenerator[RunningService]:
     """Run the whole tree for the length of a block.
 
     *providers* replace the configured adapters (tests do that); *gateway* makes,
-    from the service, the child that serves a socket.
+    from the service, the child that serves a socket. Jobs are kept in *store*, else
+    where ``store.url`` says; without a *state_dir*, ``sqlite`` keeps them in memory.
     """
     seams = seams or Seams()
     # A failing logger must not fail a request, nor crash an actor.
     seams = attrs.evolve(seams, emit=partial(emit, seams.emit))
-    parts = make_parts(config, _makers(config, providers))
-    service = RunningService(config, parts, seams)
-    spec = tree(
-        config, parts, seams, gateway=None if gateway is None else gateway(service)
-    )
-    async with open_supervisor(spec, on_event=seams.emit) as root:
-        service.root = root
-        yield service
+    async with open_opener(config, state_dir, store) as open_:
+        makers = _makers(config, providers)
+        parts = make_parts(config, makers, seams.wall_clock)
+        parts.ledger.enabled = store is not None or not forgets(config, state_dir)
+        service = RunningService(config, parts, seams)
+        durable = make_durable(service, open_)
+        service._jobs = durable.jobs  # noqa: SLF001 - of our own class
+        service._slot = durable.slot  # noqa: SLF001 - of our own class
+        service._batches = Batches(durable.jobs)  # noqa: SLF001 - of our own class
+        spec = tree(
+            config,
+            parts,
+            _waking(seams, durable.jobs.board),
+            jobs=durable.children,
+            batches=service.batch_jobs.child(),
+            gateway=None if gateway is None else gateway(service),
+        )
+        async with open_supervisor(spec, on_event=seams.emit) as root:
+            service.root = root
+            yield service
+
+
+def _waking(seams: Seams, board: JobBoard) -> Seams:
+    """Have the dispatcher look whenever a breaker has moved."""
+
+    def emit_and_wake(event: Event) -> None:
+        seams.emit(event)
+        if isinstance(event, BreakerMoved):
+            board.wake()
+
+    return attrs.evolve(seams, emit=emit_and_wake)
 
 
 def _makers(
@@ -318,6 +430,21 @@ def _node(node: Node) -> Json:
         shown["strategy"] = node.strategy
         shown["children"] = [_node(child) for child in node.children]
     return shown
+
+
+def _budget(state: BudgetState) -> Json:
+    its, rule = state.budget, state.rule
+    return {
+        "name": rule.name,
+        "window": rule.window,
+        "tag": None if rule.tag is None else "=".join(rule.tag),
+        "limit_usd": usd(its.limit),
+        "spent_usd": usd(its.settled),
+        "reserved_usd": usd(its.reserved),
+        "remaining_usd": usd(its.remaining),
+        "since": _utc(int(state.since)),
+        "until": None if state.until is None else _utc(int(state.until)),
+    }
 
 
 def _sum(sum_: Sum) -> Json:

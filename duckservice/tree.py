@@ -1,6 +1,9 @@
 """The supervision tree: who is started, in which order, and what a crash does.
 
     root (one_for_one)
+    ├── store                       of durable jobs: the first to start, the last to end
+    ├── store_keeper                deletes what is old; sees to it that it recovers
+    ├── ledger                      writes down what requests cost that are no jobs
     ├── cost_tracker
     ├── providers (one_for_one)
     │   └── <name> (one_for_one)
@@ -8,6 +11,13 @@
     │       ├── circuit_breaker
     │       └── client              the connections; closed when it ends
     ├── request_queue
+    ├── dispatcher (rest_for_one)
+    │   ├── jobs                    a task for each job that runs
+    │   ├── dispatcher
+    │   └── news                    of work, from the store
+    ├── batches (rest_for_one)
+    │   ├── runs                    a task for each batch that runs
+    │   └── starter
     └── gateway                     in the daemon only: listener and connections
 
 Refs outlive restarts, and what must outlive them too is on the board, so no
@@ -29,16 +39,19 @@ from duckservice.actors.circuit_breaker import CircuitBreaker
 from duckservice.actors.cost_tracker import CostTracker
 from duckservice.actors.rate_limiter import RateLimiter
 from duckservice.actors.request_queue import RequestQueue
+from duckservice.budgets import Budgets
 from duckservice.config import Config, ProviderConfig
 from duckservice.core.circuit_breaker import BreakerPolicy
 from duckservice.core.cost_sums import CostSums
 from duckservice.core.limiter import Limits
 from duckservice.events import EventSink, to_log
+from duckservice.ledger import LedgerBuffer
 from duckservice.providers.base import Provider
 from supervisors import (
     ActorRef,
     ChildSpec,
     Restart,
+    Strategy,
     SupervisorSpec,
     actor,
     child,
@@ -108,12 +121,18 @@ class Parts:
     queue: ActorRef[RequestQueue]
     costs: ActorRef[CostTracker]
     board: Board
+    sums: CostSums
+    """What was spent; the cost tracker's, but it outlives it."""
+    budgets: Budgets
+    ledger: LedgerBuffer
     debug_bodies: bool = False
     """Whether the log may show what providers and clients wrote."""
 
 
 def make_parts(
-    config: Config, providers: Mapping[str, Callable[[], Provider]]
+    config: Config,
+    providers: Mapping[str, Callable[[], Provider]],
+    wall_clock: Callable[[], float],
 ) -> Parts:
     """Make the addresses; nothing runs yet. *providers* make one of each name."""
     board = Board(
@@ -136,8 +155,21 @@ def make_parts(
         queue=ActorRef("request_queue", max_inbox=MAX_INBOX),
         costs=ActorRef("cost_tracker", max_inbox=MAX_INBOX),
         board=board,
+        sums=CostSums(),
+        budgets=Budgets.of(config.budgets, wall_clock),
+        ledger=LedgerBuffer(),
         debug_bodies=config.log.debug_bodies,
     )
+
+
+@attrs.frozen(kw_only=True)
+class JobChildren:
+    """The children that durable jobs add to the tree."""
+
+    store: ChildSpec
+    store_keeper: ChildSpec
+    ledger: ChildSpec
+    dispatcher: ChildSpec
 
 
 def tree(
@@ -145,17 +177,22 @@ def tree(
     parts: Parts,
     seams: Seams,
     *,
+    jobs: JobChildren,
+    batches: ChildSpec | None = None,
     gateway: Callable[..., Awaitable[object]] | None = None,
 ) -> SupervisorSpec:
     """Return the whole tree; *gateway* serves the daemon's socket."""
     children = [
+        jobs.store,
+        jobs.store_keeper,
+        jobs.ledger,
         _named(
             "cost_tracker",
-            actor(parts.costs, CostTracker, CostSums(), seams.wall_clock),
+            actor(parts.costs, CostTracker, parts.sums, seams.wall_clock),
         ),
         supervisor(
             "providers",
-            _patient(
+            patient(
                 [
                     supervisor(name, _provider(guarded, parts.board, seams))
                     for name, guarded in parts.providers.items()
@@ -163,12 +200,15 @@ def tree(
             ),
         ),
         _named("request_queue", _queue(config, parts)),
+        jobs.dispatcher,
     ]
+    if batches is not None:
+        children.append(batches)
     if gateway is not None:
         # It returns when the daemon has drained it; only a crash restarts it.
         spec = child(GATEWAY, gateway)
         children.append(attrs.evolve(spec, restart=Restart.TRANSIENT))
-    return _patient(children)
+    return patient(children)
 
 
 def _provider(guarded: Guarded, board: Board, seams: Seams) -> SupervisorSpec:
@@ -188,7 +228,7 @@ def _provider(guarded: Guarded, board: Board, seams: Seams) -> SupervisorSpec:
         probe_timeout=config.timeout.total,
     )
     limiter, breaker = guarded.limiter, guarded.breaker
-    return _patient(
+    return patient(
         [
             _named(
                 "rate_limiter",
@@ -234,6 +274,10 @@ def _named(id_: str, spec: ChildSpec) -> ChildSpec:
     return attrs.evolve(spec, id=id_)
 
 
-def _patient(children: Sequence[ChildSpec]) -> SupervisorSpec:
+def patient(
+    children: Sequence[ChildSpec], strategy: Strategy = Strategy.ONE_FOR_ONE
+) -> SupervisorSpec:
     """Allow more restarts than OTP's default: one message must not end a daemon."""
-    return SupervisorSpec(children=children, max_restarts=20, max_seconds=10.0)
+    return SupervisorSpec(
+        children=children, strategy=strategy, max_restarts=20, max_seconds=10.0
+    )

@@ -41,13 +41,18 @@ class RequestQueue:
             queue.pause()
         return cls(queue, board)
 
-    def enter(self, ticket: int, lane: str, priority: Priority) -> Reply[Turn]:
+    def enter(
+        self, ticket: int, lane: str, priority: Priority, *, yields: bool = False
+    ) -> Reply[Turn]:
         """Give a turn of *lane*, now or later. *ticket* is the caller's, and unique.
+
+        Who *yields* waits behind others of its priority.
 
         Fails with `QueueFull` if too many wait already, over all lanes.
         """
         reply: Reply[Turn] = Reply()
-        match self._queue.enter(self._clock(), lane, priority, ticket):
+        now = self._clock()
+        match self._queue.enter(now, lane, priority, ticket, yields=yields):
             case Turn() as turn:
                 reply.send(turn)
             case Waiting():

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from duckservice.cli import chat_request
 from duckservice.cli.exits import FAILED, OK, USAGE, Exit, status_of
+from duckservice.cli.reply import ReplyPrinter, text_of
 from duckservice.cli.session import Session
 from duckservice.cli.text import count, money
-from duckservice.terminal import ReplyFilter
 
 _TARGET = "/v1/chat/completions"
 _STDIN = "-"
@@ -24,10 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         help='the prompt; "-" stands for what comes on stdin, which follows the rest',
     )
-    parser.add_argument("-m", "--model", help="default: the first of `duck models`")
-    parser.add_argument("-s", "--system", metavar="TEXT", help="the system prompt")
-    parser.add_argument("-p", "--priority", choices=("high", "normal", "low"))
-    parser.add_argument("--max-tokens", type=_positive, metavar="N")
+    chat_request.arguments(parser)
     parser.add_argument(
         "--no-stream", action="store_true", help="print the reply when it is complete"
     )
@@ -43,17 +41,12 @@ def run(session: Session) -> int:
     """Ask, print the reply, and then what it took."""
     options = session.options
     prompt = _prompt(session)
-    body = _body(options, prompt, options.model or _first_model(session))
+    model = options.model or chat_request.first_model(session)
+    body = {"model": model} | chat_request.chat(options, prompt)
     headers = {"Duck-Priority": options.priority} if options.priority else {}
     if options.json or options.no_stream:
         return _whole(session, body, headers)
     return _streamed(session, body, headers)
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
-        raise argparse.ArgumentTypeError("must be a whole number from 1 on")
-    return int(text)
 
 
 def _prompt(session: Session) -> str:
@@ -83,31 +76,14 @@ def _stdin() -> str:
         raise Exit("stdin is not UTF-8 text", USAGE) from error
 
 
-def _first_model(session: Session) -> str:
-    models = session.get("/v1/models")["data"]
-    if not models:
-        raise Exit("no provider names a model; say which with --model", USAGE)
-    return str(models[0]["id"])
-
-
-def _body(options: argparse.Namespace, prompt: str, model: str) -> dict[str, Any]:
-    messages = [{"role": "user", "content": prompt}]
-    if options.system:
-        messages.insert(0, {"role": "system", "content": options.system})
-    body: dict[str, Any] = {"model": model, "messages": messages}
-    if options.max_tokens is not None:
-        body["max_tokens"] = options.max_tokens
-    return body
-
-
 def _whole(session: Session, body: dict[str, Any], headers: Mapping[str, str]) -> int:
     answer = session.request("POST", _TARGET, body, headers)
     reply = answer.json()
     if session.options.json:
         session.out.json(reply)
         return OK
-    printer = _Printer(session)
-    printer.feed(_text_of(reply["choices"][0]["message"]))
+    printer = ReplyPrinter(session.out)
+    printer.feed(text_of(reply["choices"][0]["message"]))
     printer.finish()
     _account(session, reply.get("usage"), answer.headers)
     return OK
@@ -118,7 +94,7 @@ def _streamed(
 ) -> int:
     body |= {"stream": True, "stream_options": {"include_usage": True}}
     head: dict[str, str] = {}
-    printer = _Printer(session)
+    printer = ReplyPrinter(session.out)
     usage: Mapping[str, Any] | None = None
     for data in session.stream(_TARGET, body, headers, head.update):
         if data == "[DONE]":
@@ -132,39 +108,9 @@ def _streamed(
             raise Exit(f"{error.get('message')} ({code})", status_of(code))
         usage = chunk.get("usage") or usage
         for choice in chunk["choices"]:
-            printer.feed(_text_of(choice["delta"]))
+            printer.feed(text_of(choice["delta"]))
     printer.finish()
     raise Exit("the reply broke off", FAILED)
-
-
-def _text_of(message: Mapping[str, Any]) -> str:
-    return f"{message.get('content') or ''}{message.get('refusal') or ''}"
-
-
-class _Printer:
-    """Writes a reply as it comes: filtered on a terminal, as it is into a pipe."""
-
-    def __init__(self, session: Session) -> None:
-        self._stdout = session.out.stdout
-        self._filter = ReplyFilter() if session.out.on_terminal else None
-        self._last = ""
-
-    def feed(self, text: str) -> None:
-        """Write *text* at once."""
-        self._write(self._filter.feed(text) if self._filter else text)
-
-    def finish(self) -> None:
-        """Write what was held back, and end the last line."""
-        if self._filter:
-            self._write(self._filter.finish())
-        if not self._last.endswith("\n"):
-            self._write("\n")
-
-    def _write(self, text: str) -> None:
-        if text:
-            self._stdout.write(text)
-            self._stdout.flush()
-            self._last = text
 
 
 def _account(

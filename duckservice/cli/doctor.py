@@ -6,16 +6,18 @@ import argparse
 import os
 import platform
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
-from duckservice.cli import styles
+from duckservice.cli import doctor_store, styles
 from duckservice.cli.exits import FAILED, NO_DAEMON, OK, Exit
+from duckservice.cli.finding import Finding, Verdict
 from duckservice.cli.output import cell, table
 from duckservice.cli.session import Session
 
-Verdict: TypeAlias = Literal["ok", "warning", "failed"]
+if TYPE_CHECKING:
+    from duckservice.config import Config
 
 _PACKAGES: Final = (
     "duckservice",
@@ -25,15 +27,6 @@ _PACKAGES: Final = (
     "httptools",
     "starlette",
 )
-_FIXED_SQLITE: Final = (3, 51, 3)
-
-
-class Finding(NamedTuple):
-    """What one look has shown."""
-
-    subject: str
-    verdict: Verdict
-    detail: str
 
 
 def arguments(_: argparse.ArgumentParser) -> None:
@@ -62,12 +55,18 @@ def run(session: Session) -> int:
 def _findings(session: Session) -> Iterator[Finding]:
     yield Finding("python", "ok", platform.python_version())
     yield from _packages()
-    yield _sqlite()
-    yield _config(session)
+    finding, config = _config(session)
+    yield finding
     socket = session.socket()
     yield _directory(socket.parent)
     yield _socket(socket)
-    yield _daemon(session)
+    if config is not None:
+        yield from _state(session, config)
+    finding, status = _daemon(session)
+    if "sqlite" not in status.get("store", {}):
+        yield _sqlite()
+    yield from doctor_store.of_daemon(status)
+    yield finding
 
 
 def _packages() -> Iterator[Finding]:
@@ -83,31 +82,42 @@ def _packages() -> Iterator[Finding]:
 def _sqlite() -> Finding:
     import sqlite3
 
-    found = sqlite3.sqlite_version
-    if sqlite3.sqlite_version_info < _FIXED_SQLITE:
-        return Finding(
-            "sqlite",
-            "ok",
-            f"{found}; older than 3.51.3, so no other process may open the store",
-        )
-    return Finding("sqlite", "ok", found)
+    return doctor_store.of_sqlite(sqlite3.sqlite_version, "of this Python")
 
 
-def _config(session: Session) -> Finding:
-    from duckservice.config import ConfigError, load
+def _config(session: Session) -> tuple[Finding, Config | None]:
+    from duckservice.config import Config, ConfigError, load
 
     place = session.config_path()
     if place is None or not (place.explicit or place.path.exists()):
-        return Finding("config", "ok", "none: the built-in defaults hold")
+        detail = "none: the built-in defaults hold"
+        return Finding("config", "ok", detail), Config.default()
     try:
         config = load(place.path, session.environ)
     except ConfigError as error:
         number = len(error.complaints)
         detail = f"{place.path}: {number} wrong; `duck config check` lists them"
-        return Finding("config", "failed", detail)
+        return Finding("config", "failed", detail), None
     if config.warnings:
-        return Finding("config", "warning", "; ".join(config.warnings))
-    return Finding("config", "ok", str(place.path))
+        return Finding("config", "warning", "; ".join(config.warnings)), config
+    return Finding("config", "ok", str(place.path)), config
+
+
+def _state(session: Session, config: Config) -> Iterator[Finding]:
+    """Look at where the daemon of this config keeps its jobs."""
+    from duckservice import paths
+    from duckservice.store import sqlite_path
+
+    configured = config.service.state_dir
+    try:
+        directory = paths.state_dir(session.environ, configured=configured)
+    except paths.StartupError as error:
+        yield Finding("state", "failed", str(error))
+        return
+    file = sqlite_path(config.store.url, directory)
+    if file is not None:
+        yield from doctor_store.of_directory(file.parent)
+        yield from doctor_store.of_file(file)
 
 
 def _directory(path: Path) -> Finding:
@@ -136,14 +146,16 @@ def _socket(path: Path) -> Finding:
     return Finding("socket", verdict, f"{path}, mode {mode:04o}")
 
 
-def _daemon(session: Session) -> Finding:
+def _daemon(session: Session) -> tuple[Finding, Mapping[str, Any]]:
+    """Return whether the daemon answers, and its status if it does."""
     from importlib.metadata import version
 
     try:
         running = str(session.get("/v1/version")["version"])
+        status = session.get("/v1/status")
     except Exit as end:
-        return Finding("daemon", "failed", end.message)
+        return Finding("daemon", "failed", end.message), {}
     if running != version("duckservice"):
         detail = f"runs {running}, and this is {version('duckservice')}: restart it"
-        return Finding("daemon", "warning", detail)
-    return Finding("daemon", "ok", f"answers, version {running}")
+        return Finding("daemon", "warning", detail), status
+    return Finding("daemon", "ok", f"answers, version {running}"), status

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from duckservice.cli import styles
 from duckservice.cli.exits import OK
 from duckservice.cli.output import cell, table
 from duckservice.cli.session import Session
-from duckservice.cli.text import count, elapsed, money, percent
+from duckservice.cli.text import count, elapsed, money, percent, size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,12 +43,27 @@ def _summary(status: Mapping[str, Any]) -> Table:
         ("state", f"{status['state']}, up {elapsed(status['uptime_s'])}"),
         ("requests", f"{done}, {count(requests['in_flight'])} in flight"),
         ("queue", f"{count(queue['waiting'])} waiting ({depth})"),
+        *_store(status),
         ("spent", money(status["cost_usd"])),
     )
     for name, text in rows:
         style = styles.of(status["state"]) if name == "state" else ""
         summary.add_row(cell(name, "bold"), cell(text, style))
     return summary
+
+
+def _store(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    store = status.get("store")
+    if store is None:
+        return
+    if not store["ok"]:
+        yield "store", f"FAILS: {store['detail']}"
+    elif store["full"]:
+        yield "store", f"FULL: {size(store['used_bytes'])}; takes no jobs"
+    elif store.get("used_bytes") is None:
+        yield "store", f"in memory, {count(store['jobs'])} jobs"
+    else:
+        yield "store", f"{size(store['used_bytes'])}, {count(store['jobs'])} jobs"
 
 
 def providers_table(providers: Mapping[str, Mapping[str, Any]]) -> Table:

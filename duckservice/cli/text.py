@@ -42,6 +42,18 @@ def count(number: Any) -> str:
     return f"{number:,}" if isinstance(number, int | float) else "-"
 
 
+def size(count_bytes: Any) -> str:
+    """Return a number of bytes in the largest unit that it fills, such as "1.5 GiB"."""
+    if not isinstance(count_bytes, int | float):
+        return "-"
+    amount, unit = float(count_bytes), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:,.0f} {unit}" if unit == "B" else f"{amount:,.1f} {unit}"
+
+
 def milliseconds(value: Any) -> str:
     """Return a time in milliseconds, with decimals only where they matter."""
     if not isinstance(value, int | float):

@@ -1,6 +1,6 @@
 """What concerns several keys at once, and what this version does not do yet.
 
-What is not enforced is refused, or warned about: a budget that is silently
+What is not enforced is refused, or warned about: a limit that is silently
 ignored would be worse than none.
 """
 
@@ -17,11 +17,9 @@ from duckservice.config import (
     MOCK_MODELS,
     AccessConfig,
     AdapterName,
-    BudgetConfig,
     CacheConfig,
     Config,
     ProviderConfig,
-    QueueConfig,
     RetryConfig,
     ServiceConfig,
     StoreConfig,
@@ -118,14 +116,6 @@ def _cache(cache: CacheConfig) -> Iterator[Refused]:
         )
 
 
-def _budget(_: BudgetConfig) -> Iterator[Refused]:
-    yield Refused(
-        "a budget",
-        "none, since budgets are not enforced in this version",
-        hint="remove the table, and set limits at the provider",
-    )
-
-
 def _endpoint(provider: ProviderConfig) -> Iterator[Refused]:
     if provider.adapter == "openai-compatible" and not provider.base_url:
         yield Refused(
@@ -157,6 +147,8 @@ def _is_private(url: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+_RETENTION_SHORT: Final = 3600.0
+
 _Rule: TypeAlias = tuple[frozenset[str], Callable[[Any], Iterator[Refused]]]
 """The keys that it looks at, and the rule."""
 
@@ -166,7 +158,6 @@ _RULES: Final[Mapping[type, tuple[_Rule, ...]]] = {
     StoreConfig: ((frozenset({"url"}), _store),),
     RetryConfig: ((frozenset({"base_delay", "max_delay"}), _retry),),
     CacheConfig: ((frozenset({"enabled"}), _cache),),
-    BudgetConfig: ((frozenset[str](), _budget),),
     ProviderConfig: (
         (frozenset({"adapter", "base_url"}), _endpoint),
         (frozenset({"api_key", "base_url"}), _privacy),
@@ -184,9 +175,22 @@ def warnings(config: Config, tables: Mapping[str, Any]) -> Iterator[str]:
             )
     if not config.providers:
         yield 'no provider is configured: a mock provider, named "mock", answers'
-    if config.store.url.startswith("sqlite:///"):
-        yield "store.url has no effect yet: this version keeps no durable jobs"
-    if config.queue.max_jobs != QueueConfig().max_jobs:
-        yield "queue.max_jobs has no effect yet: this version keeps no durable jobs"
+    yield from _store_warnings(config.store)
     if config.service.token_file is not None:
         yield "service.token_file has no effect without service.http"
+
+
+def _store_warnings(store: StoreConfig) -> Iterator[str]:
+    for name, seconds in attrs.asdict(store.retention).items():
+        if name != "streams" and seconds < _RETENTION_SHORT:
+            yield (
+                f"store.retention.{name} is less than an hour: a client that comes"
+                " back later, and a batch that runs longer, will not find its results"
+            )
+    if store.url == "memory" and store.max_bytes != StoreConfig().max_bytes:
+        yield 'store.max_bytes has no effect with store.url = "memory"'
+    if store.max_bytes < store.max_request + store.max_result:
+        yield (
+            "store.max_bytes is less than one job may take"
+            " (store.max_request and store.max_result)"
+        )

@@ -16,6 +16,7 @@ from duckservice.config import (
     Money,
     Number,
     OctalMode,
+    Size,
     Text,
     Whole,
 )
@@ -30,6 +31,19 @@ _SECONDS = {
 }
 _DURATION = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,9})?(?:ms|[smhd]))+")
 _DURATION_PART = re.compile(r"([0-9.]+)(ms|[smhd])")
+_BYTES = {
+    "B": 1,
+    "kB": 1000,
+    "KB": 1000,
+    "MB": 1000**2,
+    "GB": 1000**3,
+    "TB": 1000**4,
+    "KiB": 1 << 10,
+    "MiB": 1 << 20,
+    "GiB": 1 << 30,
+    "TiB": 1 << 40,
+}
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)(B|[kKMGT]B|[KMGT]iB)")
 _YEAR = 365 * 86400
 _USD_MAX = 1_000_000_000
 _DECIMALS = 12
@@ -113,6 +127,32 @@ def _parsed(text: str) -> Decimal | None:
         return None
     parts = _DURATION_PART.findall(text)
     return sum((Decimal(n) * _SECONDS[unit] for n, unit in parts), Decimal(0))
+
+
+def size(marker: Size, value: Any) -> int:
+    """Return a number of bytes between the marker's bounds."""
+    exact = _sized(value) if isinstance(value, str) else _exact(value)
+    if (
+        exact is not None
+        and exact == exact.to_integral_value()
+        and marker.least <= exact <= marker.most
+    ):
+        return int(exact)
+    raise Refused(
+        shown(value),
+        'a size such as "512KiB", "64MiB" or "1GB", or a whole number of bytes;'
+        f" from {_written(marker.least)} to {_written(marker.most)}",
+    )
+
+
+def _sized(text: str) -> Decimal | None:
+    found = _SIZE.fullmatch(text)
+    return None if found is None else Decimal(found[1]) * _BYTES[found[2]]
+
+
+def _written(count: int) -> str:
+    unit = max((u for u in _BYTES if not count % _BYTES[u]), key=lambda u: _BYTES[u])
+    return f"{count // _BYTES[unit]}{unit}"
 
 
 def octal_mode(marker: OctalMode, value: Any) -> int:

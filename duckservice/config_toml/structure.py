@@ -28,6 +28,7 @@ _SCALARS: Final[Mapping[type, Callable[[Any, Any], Any]]] = {
     values.Number: scalars.number,
     values.Money: scalars.money,
     values.Duration: scalars.duration,
+    values.Size: scalars.size,
     values.OctalMode: scalars.octal_mode,
     values.Text: scalars.text,
     values.HeaderName: scalars.header_name,

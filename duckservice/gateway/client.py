@@ -11,15 +11,20 @@ import errno
 import json
 import socket
 from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, cast
+from urllib.parse import quote
 
 JSON: TypeAlias = Any
 
 _READ_BYTES: Final = 64 * 1024
 LINE_BYTES_MAX: Final = 16 * 1024 * 1024
 """A longer line of a stream is an error, not memory."""
+FOLLOW_SILENCE: Final = 60.0
+"""Seconds that a job's stream may be silent: the daemon shows that it is alive more
+often than that."""
 
 
 class DaemonNotRunning(Exception):
@@ -150,6 +155,30 @@ class DaemonClient:
             raise _unreachable(error) from error
         finally:
             connection.close()
+
+    def follow(
+        self,
+        job: str,
+        after: int = 0,
+        on_headers: Callable[[Mapping[str, str]], object] | None = None,
+    ) -> Generator[Event]:
+        """Yield the events of a job's stream that come after the one of that id.
+
+        The last one is ``done`` or ``error``. A stream that stops before it raises
+        `DaemonUnreachable`: follow again, after the last id, when the daemon is back.
+        *on_headers* is as for `stream`: the daemon was there.
+        """
+        target = f"/v1/jobs/{quote(job, safe='')}/stream"
+        last = {"Last-Event-ID": str(after)} if after else None
+        stream = self.stream(
+            "GET", target, None, last, timeout=FOLLOW_SILENCE, on_headers=on_headers
+        )
+        with closing(stream) as events:
+            for event in events:
+                yield event
+                if event.name in {"done", "error"}:
+                    return
+        raise DaemonUnreachable("the stream broke off")
 
 
 class _UnixConnection(HTTPConnection):

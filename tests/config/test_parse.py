@@ -29,6 +29,10 @@ drain_grace = "0s"
 
 [store]
 url = "memory"
+retention = { completed = "1d", discarded = "2d", cancelled = "3d", expired = "4d", streams = "5h" }
+max_bytes = "64GiB"
+max_request = "1MiB"
+max_result = "2MiB"
 
 [queue]
 max_size = 10
@@ -265,8 +269,6 @@ def test_any_text_is_read_or_refused(text):
 @pytest.mark.parametrize(
     ("text", "key", "reason"),
     [
-        ("[budgets.daily]\nlimit_usd = 20.0\nwindow = 'day'\nmatch = {tag = 'a=b'}",
-         "budgets.daily", "not enforced in this version"),
         ("cache.enabled = true", "cache.enabled", "no cache yet"),
         ("service.http = '127.0.0.1:8731'", "service.http", "not listen on TCP"),
         ("store.url = 'postgresql://u:canary@h/d'", "store.url", "not available"),
@@ -288,12 +290,58 @@ def test_what_this_version_does_not_do_is_refused_and_not_ignored(text, key, rea
 @pytest.mark.parametrize(
     ("text", "warned"),
     [
-        ("store.url = 'sqlite:///x/y.db'", "store.url"),
-        ("queue.max_jobs = 5", "queue.max_jobs"),
+        ("store.url = 'memory'\nstore.max_bytes = '1GiB'", "store.max_bytes"),
         ("service.token_file = '/x/y'", "service.token_file"),
     ],
 )
 def test_what_has_no_effect_yet_is_warned_about(text, warned):
+    [warning] = read(f"{text}\n[providers.mock]").warnings
+    assert warned in warning
+
+
+def test_where_and_how_many_jobs_are_kept_is_nothing_to_warn_about():
+    text = "store.url = 'sqlite:///x/y.db'\nqueue.max_jobs = 5\n[providers.mock]"
+    assert not read(text).warnings
+
+
+def test_how_long_and_how_much_is_kept_is_read_with_units():
+    store = read(
+        "store.retention = { completed = '12h', streams = '1m' }\n"
+        "store.max_bytes = '1.5GiB'\nstore.max_request = 4096\n"
+        "store.max_result = '2MB'\n[providers.mock]"
+    ).store
+    assert (store.retention.completed, store.retention.streams) == (43200.0, 60.0)
+    assert store.retention.discarded == 30 * 86400.0
+    assert store.max_bytes == 3 << 29
+    assert (store.max_request, store.max_result) == (4096, 2_000_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("store.retention = { completed = 0 }", "store.retention.completed"),
+        ("store.retention = { failed = '1d' }", "store.retention.failed"),
+        ("store.max_bytes = '1KiB'", "store.max_bytes"),
+        ("store.max_bytes = '10 GB'", "store.max_bytes"),
+        ("store.max_bytes = '1kiB'", "store.max_bytes"),
+        ("store.max_request = 1024.5", "store.max_request"),
+        ("store.max_request = true", "store.max_request"),
+        ("store.max_request = -4096", "store.max_request"),
+        ("store.max_result = '1TiB'", "store.max_result"),
+    ],
+)
+def test_a_retention_or_a_size_that_makes_no_sense_is_refused(text, key):
+    assert list(complaints(text)) == [key]
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        ("store.retention.completed = '59m'", "store.retention.completed"),
+        ("store.max_bytes = '64MiB'", "store.max_bytes is less than one job"),
+    ],
+)
+def test_limits_that_lose_results_are_warned_about(text, warned):
     [warning] = read(f"{text}\n[providers.mock]").warnings
     assert warned in warning
 

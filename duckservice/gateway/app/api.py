@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Literal, Protocol, TypeAlias
 
+import trio
+
+from duckservice.batches import Batches
 from duckservice.call import Answer, CallOptions, StreamAnswer
 from duckservice.completion import (
     ChatRequest,
@@ -15,6 +18,7 @@ from duckservice.completion import (
     ModelInfo,
     Usage,
 )
+from duckservice.jobs import Jobs
 
 ProviderAction: TypeAlias = Literal["enable", "disable", "reset", "check"]
 PROVIDER_ACTIONS: tuple[ProviderAction, ...] = ("enable", "disable", "reset", "check")
@@ -26,6 +30,23 @@ class ServiceApi(Protocol):
     Everything raises only `DuckError` on purpose, with ``job`` set where the
     request had become one. A mapping is plain data that encodes as JSON.
     """
+
+    @property
+    def jobs(self) -> Jobs:
+        """The durable jobs."""
+        ...
+
+    @property
+    def batch_jobs(self) -> Batches:
+        """The batches of durable jobs."""
+        ...
+
+    def until_draining(self) -> AbstractContextManager[trio.CancelScope]:
+        """Return a scope that is cancelled when the service begins to drain.
+
+        Whoever only waits for jobs waits in it: they may not come about any more.
+        """
+        ...
 
     async def complete(
         self, request: ChatRequest, options: CallOptions

@@ -15,10 +15,13 @@ from duckservice import __version__
 from duckservice.errors import DuckError
 from duckservice.gateway.app.admin import Admin
 from duckservice.gateway.app.api import DaemonControl, ServiceApi
+from duckservice.gateway.app.batches import BatchApi
 from duckservice.gateway.app.chat import create_completion
 from duckservice.gateway.app.embeddings import create_embeddings
 from duckservice.gateway.app.exchange import Endpoint, Handler, Host
+from duckservice.gateway.app.files import FileApi
 from duckservice.gateway.app.insight import Insight
+from duckservice.gateway.app.jobs import JobApi
 from duckservice.gateway.app.messages import count_tokens, create_message
 from duckservice.gateway.app.models import Models
 from duckservice.gateway.app.replies import (
@@ -49,8 +52,8 @@ def make_app(
     Args:
         control: The daemon; without one nothing can be drained or shut down.
         wall_clock: Seconds since the epoch.
-        owner_uid: Whom the admin endpoints obey beside root; by default the
-            user whom this process runs as.
+        owner_uid: Whom the admin endpoints obey beside root, and who sees all
+            jobs; by default the user whom this process runs as.
     """
     host = Host(service=service, wall_clock=wall_clock)
     requests = {
@@ -58,8 +61,12 @@ def make_app(
         for path, handle in _REQUESTS.items()
     }
     uid = os.geteuid() if owner_uid is None else owner_uid
+    files = FileApi(service, uid, wall_clock)
     routes = [
         *(Route(path, end, methods=["POST"]) for path, end in requests.items()),
+        *JobApi(service, uid, wall_clock).routes(),
+        *files.routes(),
+        *BatchApi(service, files, wall_clock).routes(),
         *Models(service).routes(),
         *Insight(service, __version__, wall_clock).routes(),
         *Admin(service, control, uid).routes(),

@@ -1,0 +1,132 @@
+"""The jobs that run in this process, and what all may know of the dispatcher's state.
+
+It survives crashes of the dispatcher and of the tasks, as the `Board` does for
+requests: a job is here from the moment it was claimed to the moment its task has
+ended, so that nothing is claimed beyond what can run and nothing is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal, TypeAlias
+
+import attrs
+import trio
+
+from duckservice.core.job import Job
+from duckservice.store.job_values import Claimed, Lease
+
+Stop: TypeAlias = Literal["gone", "give_back", "overdue"]
+"""Why a job's task is stopped: somebody else decides about the job now; it is to
+wait again; or its deadline has passed."""
+
+
+@attrs.define(eq=False)
+class RunningJob:
+    """One claimed job and its task."""
+
+    claimed: Claimed
+    provider: str | None
+    """Whom it will ask first, as far as could be told when it was claimed."""
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    started: bool = False
+    """Whether its task runs, as that says itself; if not, it is to be started."""
+    permitted: bool = False
+    """Whether it has had the turn that it was claimed for."""
+    stop_reason: Stop | None = None
+    wait_reason: str = "queued"
+    """What it waits for when it was given back."""
+
+    @property
+    def job(self) -> Job:
+        """The job as it was claimed."""
+        return self.claimed.job
+
+    @property
+    def lease(self) -> Lease:
+        """The right to work on it."""
+        return self.claimed.lease
+
+    def stop(self, reason: Stop, wait_reason: str = "queued") -> None:
+        """End its task; the first reason counts."""
+        if self.stop_reason is None:
+            self.stop_reason, self.wait_reason = reason, wait_reason
+        self.scope.cancel()
+
+
+@attrs.define(eq=False)
+class JobBoard:
+    """What runs, and whether more may begin."""
+
+    paused: bool = False
+    """Whether somebody has paused the queue; it is a flag of the store, too."""
+    draining: bool = False
+    recovered: bool = False
+    """Whether the jobs of the process's previous life were rescued."""
+    woken: bool = False
+    """Whether the dispatcher has been told to look, and has not begun to."""
+    news: bool = True
+    """Whether the store has said that there is news, and was not asked yet."""
+    wake_up: Callable[[], None] | None = None
+    """Set by the tree: tells the dispatcher to look."""
+    _running: dict[tuple[str, int], RunningJob] = attrs.field(
+        factory=dict[tuple[str, int], RunningJob]
+    )
+    _idle: trio.Event = attrs.field(factory=trio.Event)
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def __iter__(self) -> Iterator[RunningJob]:
+        return iter(tuple(self._running.values()))
+
+    def wake(self) -> None:
+        """Have the dispatcher look what may run now."""
+        if self.wake_up is not None:
+            self.wake_up()
+
+    def add(self, running: RunningJob) -> None:
+        """Take note of a job that was claimed."""
+        self._running[_key(running.lease)] = running
+
+    def remove(self, running: RunningJob) -> None:
+        """Take note that its task has ended."""
+        self._running.pop(_key(running.lease), None)
+        if not self._running:
+            self._idle.set()
+            self._idle = trio.Event()
+        self.wake()
+
+    def find(self, lease: Lease) -> RunningJob | None:
+        """Return what runs under *lease*."""
+        return self._running.get(_key(lease))
+
+    def cancel(self, job: str) -> None:
+        """Stop what runs of a job that was cancelled in the store."""
+        for running in self.of(job):
+            running.stop("gone")
+
+    def set_deadline(self, job: str, at: float) -> None:
+        """Move the deadline, on trio's clock, of what runs of a job."""
+        for running in self.of(job):
+            running.scope.deadline = at
+
+    def of(self, job: str) -> list[RunningJob]:
+        """Return what runs of a job: at most one that counts."""
+        return [its for (id_, _), its in self._running.items() if id_ == job]
+
+    def not_yet_permitted(self, provider: str) -> int:
+        """Return how many have been claimed for a turn of *provider*, and wait for it."""
+        return sum(
+            its.provider == provider and not its.permitted
+            for its in self._running.values()
+        )
+
+    async def wait_idle(self) -> None:
+        """Wait until nothing runs."""
+        while self._running:
+            await self._idle.wait()
+
+
+def _key(lease: Lease) -> tuple[str, int]:
+    return lease.job, lease.number

@@ -1,0 +1,97 @@
+"""`duck jobs` (`duck ls`): the jobs, the newest first."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from duckservice.cli import styles
+from duckservice.cli.exits import OK
+from duckservice.cli.job_calls import Job
+from duckservice.cli.output import cell, table
+from duckservice.cli.session import Session
+from duckservice.cli.text import elapsed, money
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_STATES = (
+    "suspended",
+    "scheduled",
+    "available",
+    "executing",
+    "retryable",
+    "completed",
+    "discarded",
+    "cancelled",
+    "expired",
+)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the filters."""
+    add = parser.add_argument
+    add("--state", action="append", choices=_STATES, help="may be given several times")
+    add("-m", "--model")
+    add("-t", "--tag", action="append", metavar="KEY=VALUE", help="all of them")
+    add("--batch", metavar="ID")
+    add("--since", metavar="WHEN", help="24h, a date, or seconds since the epoch")
+    add("-n", "--limit", type=int, default=50, help="so many at most (default: 50)")
+    add("--cursor", help="where the list goes on, as the last page has said")
+
+
+def run(session: Session) -> int:
+    """Print a page of jobs."""
+    options = session.options
+    query: dict[str, Any] = {
+        "state": options.state,
+        "model": options.model,
+        "tag": options.tag,
+        "batch": options.batch,
+        "since": options.since,
+        "limit": options.limit,
+        "cursor": options.cursor,
+    }
+    given = {name: value for name, value in query.items() if value is not None}
+    page = session.get(f"/v1/jobs?{urlencode(given, doseq=True)}")
+    if options.json:
+        session.out.json(page)
+        return OK
+    session.out.show(_table(page["jobs"]))
+    if page["cursor"]:
+        session.out.note(f"there are more: --cursor {page['cursor']}")
+    return OK
+
+
+def _table(jobs: list[Job]) -> Table:
+    now = time.time()
+    result = table(
+        *("JOB", "STATE", "PRIORITY", "MODEL", "AGE", "ATTEMPT", "COST", "WAITS FOR"),
+        numbers=("AGE", "ATTEMPT", "COST"),
+    )
+    # Where there is no room, other columns are cut: half an id is good for nothing.
+    result.columns[0].min_width = max((len(job["id"]) for job in jobs), default=0)
+    for job in jobs:
+        state = job["state"]
+        result.add_row(
+            cell(job["id"]),
+            cell(state, styles.of(state)),
+            cell(job["priority"]),
+            cell(job["model"]),
+            cell(elapsed(max(0.0, now - job["created_at"]))),
+            cell(f"{job['attempt']}/{job['max_attempts']}"),
+            cell(money(job["cost_usd"])),
+            cell(waits_for(job, now)),
+        )
+    return result
+
+
+def waits_for(job: Job, now: float) -> str:
+    """Return what a job waits for, and how long still where that is known."""
+    reason = job["wait_reason"]
+    if reason is None:
+        return ""
+    until = job["wait_until"]
+    return f"{reason}, {elapsed(until - now)}" if until and until > now else reason
