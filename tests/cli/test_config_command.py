@@ -43,10 +43,10 @@ def test_every_complaint_is_told_and_the_exit_code_is_78(duck, config):
 
 
 def test_a_warning_is_told_and_is_no_failure(duck, config):
-    config.write_text("store.url = 'sqlite:///x/y'\n[providers.mock]\n")
+    config.write_text("store.retention = {completed = '1m'}\n[providers.mock]\n")
     checked = duck("config", "check")
     assert checked.status == 0
-    assert checked.err.startswith("warning: store.url")
+    assert checked.err.startswith("warning: store.retention.completed")
     assert json.loads(duck("config", "check", "--json").out)["warnings"]
 
 

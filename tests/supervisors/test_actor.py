@@ -346,6 +346,7 @@ async def test_messages_for_a_supervisor_that_is_gone_for_good_are_refused(
         assert isinstance(asked[0], ActorStopped)
 
 
+@pytest.mark.slow
 async def test_ten_thousand_crashes_leave_nothing_behind(
     autojump_clock: MockClock,
 ) -> None:

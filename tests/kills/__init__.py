@@ -1,0 +1,1 @@
+"""Accepted jobs survive: the real daemon is killed again and again, beside a judge."""
