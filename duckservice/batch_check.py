@@ -53,6 +53,7 @@ def checked(line: BatchLine | BadLine | None, jobs: Jobs) -> BatchLine | BadLine
     if not isinstance(line, BatchLine):
         return line
     try:
+        jobs.room.check_size(len(line.body))
         jobs.service.check(line.request)
     except DuckError as error:
         return BadLine(

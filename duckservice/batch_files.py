@@ -10,14 +10,13 @@ import attrs
 import trio
 
 from duckservice.batch_lines import LineSplitter, RawLine
-from duckservice.errors import Conflict
+from duckservice.errors import Conflict, Unavailable
 from duckservice.store.base import Batch, Store, StoredFile, StoreUnavailable
 
-RESULTS_KEPT: Final = 30 * 86400.0
-"""Seconds that the files of results are kept after the batch's time."""
 PAUSE: Final = 1.0
 """Seconds before a store that is full, or cannot do its work, is asked again."""
 _READ_BYTES: Final = 256 * 1024
+_LINES_PER_CHECKPOINT: Final = 32
 
 T = TypeVar("T")
 
@@ -27,7 +26,7 @@ async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await ask()
-        except StoreUnavailable:
+        except Unavailable:  # of itself, or because it is too full
             await trio.sleep(PAUSE)
 
 
@@ -41,6 +40,9 @@ async def read_lines(store: Store, file: str) -> AsyncGenerator[RawLine]:
     while data := await _read(store, file, offset):
         offset += len(data)
         for line in splitter.feed(data):
+            if not line.number % _LINES_PER_CHECKPOINT:
+                # A piece may hold thousands of lines, and each is decoded.
+                await trio.lowlevel.checkpoint()
             yield line
     for line in splitter.finish():
         yield line
@@ -79,7 +81,7 @@ class ResultFile:
             purpose="batch_output",
             created_at=now,
             submitter=batch.submitter,
-            expires_at=expires_at + RESULTS_KEPT,
+            expires_at=expires_at,
         )
         with suppress(Conflict):
             await patiently(lambda: self.store.create_file(file))

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final, TypeAlias
 
 from duckservice.batch_lines import ENDPOINTS, BadLine
-from duckservice.batch_values import ENDED, BatchDetails, Tally
+from duckservice.batch_values import ENDED, RESULTS_KEPT, BatchDetails, Tally
 from duckservice.batches import BatchOrder, BatchView
 from duckservice.call import CallOptions
 from duckservice.core.pricing import usd
@@ -28,6 +28,7 @@ Json: TypeAlias = dict[str, Any]
 
 METADATA_MAX: Final = 16
 WINDOW_MAX: Final = 30 * 86400.0
+RESULTS_KEPT_LEAST: Final = 3600
 
 _ORDER: Final = frozenset(
     {
@@ -77,6 +78,7 @@ def read_order(body: bytes, options: CallOptions, key: str | None) -> BatchOrder
         metadata=_metadata(mapping(fields, "metadata", "")),
         model=text(fields, "model", ""),
         skip_bad=flag(fields, "skip_bad", "") is True,
+        results_kept=_results_kept(mapping(fields, "output_expires_after", "")),
         idempotency_key=key,
         options=options,
     )
@@ -153,6 +155,7 @@ def _ours(view: BatchView) -> Json:
         "max_cost_usd": None if its.max_cost is None else usd(its.max_cost),
         "cost_usd": usd(tally.cost),
         "cost_known": tally.cost_known,
+        "maybe_billed": tally.maybe_billed,
     }
 
 
@@ -180,6 +183,21 @@ def _usage(tally: Tally) -> Json:
         "output_tokens_details": {"reasoning_tokens": its.reasoning_tokens},
         "total_tokens": its.total_tokens,
     }
+
+
+def _results_kept(fields: dict[str, Any] | None) -> float:
+    if fields is None:
+        return RESULTS_KEPT
+    where = "output_expires_after"
+    refuse_extras(fields, frozenset({"anchor", "seconds"}), where)
+    anchor = required_name(fields, "anchor", where)
+    if anchor != "created_at":
+        raise unknown(at(where, "anchor"), anchor, "created_at")
+    seconds = fields.get("seconds")
+    if type(seconds) is not int or not RESULTS_KEPT_LEAST <= seconds <= RESULTS_KEPT:
+        msg = f"must be from {RESULTS_KEPT_LEAST} to {RESULTS_KEPT:.0f}"
+        raise refused(at(where, "seconds"), msg)
+    return float(seconds)
 
 
 def _metadata(fields: dict[str, Any] | None) -> dict[str, str] | None:

@@ -34,7 +34,7 @@ from duckservice.batch_files import (
     patiently,
     read_lines,
 )
-from duckservice.batch_lines import BatchLine, LineReader, line_number
+from duckservice.batch_lines import BadLine, BatchLine, LineReader, line_number
 from duckservice.batch_result import (
     CANCELLED,
     EXPIRED,
@@ -45,6 +45,7 @@ from duckservice.batch_result import (
 )
 from duckservice.batch_values import (
     ENDED,
+    ERRORS_MAX,
     BatchDetails,
     BatchStatus,
     Tally,
@@ -126,6 +127,8 @@ class BatchRun:
     _cancelled: trio.Event = attrs.field(factory=trio.Event)
     _expired: bool = False
     """Whether a line has got no result in time."""
+    _gone: NotFound | None = None
+    """Set if the input is deleted, or its time is over, before all of it was read."""
     _done: set[int] = attrs.field(factory=set[int])
     """The lines that have a result."""
     _earlier: dict[int, Job] = attrs.field(factory=dict[int, Job])
@@ -151,7 +154,10 @@ class BatchRun:
     async def run(self) -> None:
         """Bring the batch to its end, from wherever it is."""
         store = self._jobs.store
-        batch = await patiently(lambda: store.get_batch(self.id))
+        try:
+            batch = await patiently(lambda: store.get_batch(self.id))
+        except NotFound:
+            return  # its order has failed before it was stored
         input_file = batch.input_file or ""
         output = ResultFile(store, output_file(self.id))
         errors = ResultFile(store, error_file(self.id))
@@ -168,7 +174,8 @@ class BatchRun:
         await self._recover(its, output, errors)
         if batch.status != "finalizing":
             await self._work(its, input_file, output, errors)
-            await self._move("finalizing")
+            if self._gone is None:
+                await self._move("finalizing")
         await self._finish()
 
     # Check.
@@ -186,7 +193,8 @@ class BatchRun:
         ok = its.tally.total > 0 and (its.skip_bad or not its.bad)
         if ok:
             for file in (output, errors):
-                await file.make(batch, self._now(), its.expires_at)
+                until = its.expires_at + its.results_kept
+                await file.make(batch, self._now(), until)
 
         def change(batch: Batch) -> Batch:
             old = details_of(batch)
@@ -262,17 +270,25 @@ class BatchRun:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write, output, errors)
             nursery.start_soon(self._cancel_when_told)
-            lines = read_lines(self._jobs.store, input_file)
-            async with aclosing(lines):
-                async for raw in lines:
-                    line = reader.read(raw)
-                    if its.skip_bad:
-                        line = checked(line, self._jobs)
-                    if isinstance(line, BatchLine) and line.number not in self._done:
-                        await self._feed(line, its, nursery)
+            try:
+                lines = read_lines(self._jobs.store, input_file)
+                async with aclosing(lines):
+                    async for raw in lines:
+                        line = reader.read(raw)
+                        if its.skip_bad:
+                            line = checked(line, self._jobs)
+                        if isinstance(line, BatchLine) and not self._is_done(line):
+                            await self._feed(line, its, nursery)
+            except NotFound as error:
+                self._gone = error
+                for job in self._earlier.values():  # nobody can tell whose they are
+                    await self._cancel(job.id)
             await self._flush(its, nursery)
             await self._until(lambda: not self._open)
             nursery.cancel_scope.cancel()
+
+    def _is_done(self, line: BatchLine) -> bool:
+        return line.number in self._done
 
     async def _feed(
         self, line: BatchLine, its: BatchDetails, nursery: trio.Nursery
@@ -464,12 +480,18 @@ class BatchRun:
     async def _finish(self) -> None:
         if self._cancelled.is_set():
             await self._move("cancelled")
+        elif self._gone is not None:
+            await self._move("failed")
         else:
             await self._move("expired" if self._expired else "completed")
 
     async def _move(self, status: BatchStatus) -> None:
         def change(batch: Batch) -> Batch:
             its = attrs.evolve(details_of(batch), tally=self.tally)
+            if status == "failed" and self._gone is not None:
+                gone = self._gone
+                bad = BadLine(number=0, code=gone.code, message=gone.message)
+                its = attrs.evolve(its, bad=(bad, *its.bad)[:ERRORS_MAX])
             if status == "finalizing" and _stops(batch):
                 return with_details(batch, its)
             if status in ENDED and _stops(batch):

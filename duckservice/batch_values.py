@@ -32,6 +32,8 @@ BatchStatus: TypeAlias = Literal[
 ]
 ENDED: Final = frozenset({"failed", "completed", "expired", "cancelled"})
 """Statuses that nothing leads out of."""
+RESULTS_KEPT: Final = 30 * 86400.0
+"""Seconds that the results are kept after the batch's window, unless it says less."""
 ERRORS_MAX: Final = 100
 """So many bad lines are kept with a batch; the others are counted."""
 
@@ -49,6 +51,8 @@ class Tally:
     """Picodollars."""
     cost_known: bool = True
     """Whether every request's cost is known; else `cost` is a lower bound."""
+    maybe_billed: int = 0
+    """Requests lost in flight at least once; `cost` has them with their most."""
 
     @property
     def left(self) -> int:
@@ -71,6 +75,7 @@ class Tally:
             usage=usage,
             cost=self.cost + job.cost,
             cost_known=self.cost_known and job.cost_known,
+            maybe_billed=self.maybe_billed + job.maybe_billed,
         )
 
 
@@ -91,6 +96,8 @@ class BatchDetails:
     """Picodollars, for all requests together."""
     skip_bad: bool = False
     """Whether bad lines are left out; else one of them fails the batch."""
+    results_kept: float = RESULTS_KEPT
+    """Seconds after `expires_at` until the results are deleted."""
     fingerprint: str = ""
     """A digest of what was asked for."""
 

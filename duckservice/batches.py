@@ -21,6 +21,7 @@ from duckservice.batch_lines import BatchEndpoint
 from duckservice.batch_run import BatchRun
 from duckservice.batch_values import (
     ENDED,
+    RESULTS_KEPT,
     BatchDetails,
     Tally,
     details_of,
@@ -61,6 +62,8 @@ class BatchOrder:
     metadata: dict[str, str] | None = None
     model: str | None = None
     skip_bad: bool = False
+    results_kept: float = RESULTS_KEPT
+    """Seconds that the results are kept after the window."""
     idempotency_key: str | None = None
     options: CallOptions = attrs.field(factory=CallOptions)
 
@@ -108,11 +111,15 @@ class Batches:
         await self.store.get_file(order.input_file)
         batch = self._batch(order)
         try:
-            await self.store.create_batch(batch)
+            # Shielded: whoever is cancelled here would not know whether it is stored.
+            with trio.CancelScope(shield=True):
+                await self.store.create_batch(batch)
         except Conflict:
             return await self._known(batch)
-        self._new.append(batch.id)
-        self._news.set()
+        finally:
+            # Whatever went wrong, it may be stored, and then it is run.
+            self._new.append(batch.id)
+            self._news.set()
         return self.view(batch)
 
     async def get(self, batch: str) -> BatchView:
@@ -241,6 +248,7 @@ class Batches:
             submitter=its.submitter,
             max_cost=its.max_cost,
             skip_bad=order.skip_bad,
+            results_kept=order.results_kept,
             fingerprint=_fingerprint(order),
         )
         key = order.idempotency_key
@@ -287,6 +295,7 @@ def _fingerprint(order: BatchOrder) -> str:
             sorted((order.metadata or {}).items()),
             order.model,
             order.skip_bad,
+            order.results_kept,
             its.priority,
             sorted(its.tags.items()),
             its.max_cost,

@@ -117,12 +117,16 @@ class Budgets:
         if self._loaded:
             return
         now = self._wall_clock()
+        found = list[tuple[str, int, int]]()
         for rule in self._book.rules():
             begin = begin_of(rule.window, now)
             tags = {} if rule.tag is None else dict([rule.tag])
             sums = await store.sums(LedgerFilter(since=begin, tags=tags))
             spent = sum(one.amount + one.reserved for one in sums)
-            self._book.load(rule.name, begin, spent)
+            found.append((rule.name, begin, spent))
+        # All at once: where the store fails half-way, this is done again.
+        for name, begin, spent in found:
+            self._book.load(name, begin, spent)
         self._loaded = True
 
 

@@ -68,7 +68,9 @@ def make_durable(
         return attrs.evolve(child(running.job.id, run.run), restart=Restart.TEMPORARY)
 
     async def prepare() -> None:
-        board.paused = PAUSED in await slot.store.flags()
+        flags = await slot.store.flags()
+        # A pause that the store could not take down holds as long as we live.
+        board.paused = board.paused or PAUSED in flags
         if board.paused:
             service.parts.board.paused = True
         await service.parts.budgets.load(slot.store)

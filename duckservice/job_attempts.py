@@ -29,10 +29,6 @@ from duckservice.store.base import (
 
 STORE_PAUSE = 1.0
 """Seconds before a store that cannot do its work is asked again."""
-RETRY_MEMORY = 60.0
-"""Seconds after a failure in which to ask again is a retry, for which its provider's
-budget must have something left. First attempts fill that budget; where there are none
-any more, the last jobs to fail would wait for ever."""
 
 T = TypeVar("T")
 
@@ -72,14 +68,10 @@ class JobAttempts:
     def asked_before(self) -> str | None:
         """Whom the job's last attempt has asked, if it is tried again for a failure.
 
-        An attempt that was lost leaves no error: who died was not the provider. And
-        the last failure must be younger than `RETRY_MEMORY`.
+        An attempt that was lost leaves no error: who died was not the provider.
         """
         job = self.its.job
-        if not (job.attempt and job.errors):
-            return None
-        age = self.wall_clock() - job.errors[-1].at
-        return job.provider if age < RETRY_MEMORY else None
+        return job.provider if job.attempt and job.errors else None
 
     def permitted(self, provider: str) -> None:  # noqa: ARG002 - the protocol's
         """Take note that the turn has come: the next job may be claimed."""

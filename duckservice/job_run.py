@@ -13,6 +13,7 @@ A reply that is here is never thrown away, whatever stops the task after it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast, final
 
@@ -21,9 +22,10 @@ import trio
 
 from duckservice.actors.job_board import JobBoard, RunningJob
 from duckservice.call import CallOptions, NotBegun
-from duckservice.core.job import is_overdue
+from duckservice.core.job import IllegalTransition
 from duckservice.errors import DuckError
 from duckservice.job_attempts import JobAttempts
+from duckservice.job_deltas import StreamKeeper
 from duckservice.job_verdict import Situation, after
 from duckservice.job_work import JobWork
 from duckservice.service import Service
@@ -51,6 +53,12 @@ class JobRun:
             takes_self=True,
         ),
     )
+    _kept: StreamKeeper = attrs.field(
+        init=False,
+        default=attrs.Factory(
+            lambda self: StreamKeeper(self.store, self.its.lease), takes_self=True
+        ),
+    )
     _work: JobWork = attrs.field(
         init=False,
         default=attrs.Factory(
@@ -74,7 +82,8 @@ class JobRun:
 
     async def _run(self) -> None:
         its, outcome = self.its, None
-        if its.job.deadline is not None:
+        # Unless it was moved since the claim.
+        if its.job.deadline is not None and its.scope.deadline == math.inf:
             its.scope.deadline = trio.current_time() + its.job.deadline - self._now()
         with its.scope:
             outcome = await self._outcome()
@@ -129,14 +138,21 @@ class JobRun:
             await self._give_back()
 
     async def _end(self, outcome: Outcome) -> None:
-        """End the job, and settle its last attempt, in one commit."""
+        """End the job, settle its last attempt, and its stream, in one commit."""
+        attempt, pieces = self._attempts.current, self._work.pieces
         await self._attempts.tidy_up()
         settled = self._attempts.settled()
-        await self._attempts.persist(
-            lambda: self.store.end(
-                self.its.lease, outcome, self._now(), settled=settled
+
+        async def end() -> object:
+            left = (
+                pieces if attempt is None else await self._kept.missing(attempt, pieces)
             )
-        )
+            deltas = (attempt, left) if attempt is not None and left else None
+            return await self.store.end(
+                self.its.lease, outcome, self._now(), settled=settled, deltas=deltas
+            )
+
+        await self._attempts.persist(end)
 
     async def _leave(self) -> None:
         """The job is not ours any more, but what it has cost is still to be told."""
@@ -163,10 +179,9 @@ class JobRun:
         if finished is not None:
             await self._end(finished)
             return
-        job = await self._attempts.persist(lambda: self.store.get(self.its.job.id))
-        if job is not None and is_overdue(job, self._now()):
+        try:
             await self._end(Expire())
-        else:  # the deadline was moved just now
+        except IllegalTransition:  # the deadline was moved just now
             await self._give_back()
 
     def _finished(self) -> Finish | None:
@@ -181,9 +196,7 @@ class JobRun:
     async def _record(self, pieces: Sequence[bytes]) -> None:
         attempt = self._attempts.current
         if pieces and attempt is not None:
-            await self._attempts.persist(
-                lambda: self.store.append_deltas(self.its.lease, attempt, pieces)
-            )
+            await self._attempts.persist(lambda: self._kept.append(attempt, pieces))
 
     def _situation(self) -> Situation:
         return Situation(

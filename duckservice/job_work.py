@@ -36,6 +36,8 @@ class JobWork:
     record: Record
     result: bytes | None = None
     """The reply, from the moment it is here; its stream may not be written yet."""
+    pieces: Sequence[bytes] = ()
+    """What is left of the stream, to be written with the end of the job."""
 
     async def ask(self, kind: JobKind, body: bytes, options: CallOptions) -> bytes:
         """Return the reply as OpenAI's body.
@@ -58,21 +60,25 @@ class JobWork:
         result = self._encoded(chat, completion)
         pieces = pieces_of(chunks_of(completion), self._encoder(chat))
         self._must_fit(sum(map(len, pieces)))
-        self.result = result
-        await self.record(pieces)
+        self.result, self.pieces = result, pieces
         return result
 
     async def _stream(self, chat: ChatWire, options: CallOptions) -> bytes:
         recorder = DeltaRecorder(self._encoder(chat), self.record)
         failure: DuckError | NotBegun | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(recorder.run)
-            try:
-                self.result = await self._streamed(chat, options, recorder)
-            except (DuckError, NotBegun) as error:
-                # As a value: the nursery would wrap it into a group.
-                failure = error
-            recorder.close()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(recorder.run)
+                try:
+                    self.result = await self._streamed(chat, options, recorder)
+                except (DuckError, NotBegun) as error:
+                    # As a value: the nursery would wrap it into a group.
+                    failure = error
+                recorder.close()
+        finally:
+            if self.result is not None:
+                # Where it was stopped now: a reply that is kept has a whole stream.
+                self.pieces = recorder.left()
         if failure is not None:
             raise failure
         assert self.result is not None

@@ -102,6 +102,8 @@ class Jobs:
     board: JobBoard
     outlook: Outlook
     room: StoreRoom = attrs.field(factory=StoreRoom)
+    _changing: trio.Lock = attrs.field(factory=trio.Lock)
+    """Who pauses or resumes: the flag in the store and ours must say the same."""
 
     # Into the store.
 
@@ -290,7 +292,9 @@ class Jobs:
         """Change the priority or the deadline (seconds since the epoch) of a job."""
         view = await self._change(job, Patch(priority=priority, deadline=deadline))
         if deadline is not None:
-            self.board.set_deadline(job, trio.current_time() + deadline - self._now())
+            at = trio.current_time() + deadline - self._now()
+            executing = view.job.state is JobState.EXECUTING
+            self.board.set_deadline(job, at, executing=executing)
         return view
 
     async def pause(self) -> None:
@@ -299,26 +303,22 @@ class Jobs:
         Raises:
             Unavailable: nothing begins now, but a restart would have forgotten it.
         """
-        self.board.paused = True
-        self._give_back_waiting("paused")
-        await self.store.set_flag(PAUSED, "yes")
+        async with self._changing:
+            self.board.paused = True
+            self.board.give_back_waiting("paused")
+            await self.store.set_flag(PAUSED, "yes")
 
     async def resume(self) -> None:
         """Begin jobs again."""
-        await self.store.set_flag(PAUSED, None)
-        self.board.paused = False
+        async with self._changing:
+            await self.store.set_flag(PAUSED, None)
+            self.board.paused = False
         self.board.wake()
 
     def drain(self) -> None:
         """Begin no job any more in this life of the daemon; what runs goes on."""
         self.board.draining = True
-        self._give_back_waiting("queued")
-
-    def _give_back_waiting(self, reason: str) -> None:
-        """Give back what was claimed, but has not got its turn at a provider."""
-        for running in self.board:
-            if not running.permitted:
-                running.stop("give_back", reason)
+        self.board.give_back_waiting("queued")
 
     # Whether it works.
 

@@ -7,11 +7,14 @@ are sent.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import final
 
 import attrs
 import trio
 
+from duckservice.errors import Conflict
 from duckservice.store.base import LedgerEntry, Store, StoreUnavailable
 
 WINDOW = 0.25
@@ -58,11 +61,22 @@ class LedgerBuffer:
         while self._waiting:
             some = self._waiting[:BATCH_MAX]
             try:
+                # Whoever is cancelled there would not know whether it is written.
                 with trio.CancelScope(shield=True):
-                    await store.record(some)
+                    await _record(store, some)
             except StoreUnavailable:
                 await trio.sleep(STORE_PAUSE)
                 continue
-            # Shielded above: whoever is cancelled there would write them twice.
-            del self._waiting[:BATCH_MAX]
+            # Not more than was written: others may have come in the meantime.
+            del self._waiting[: len(some)]
         self._something = trio.Event()
+
+
+async def _record(store: Store, entries: Sequence[LedgerEntry]) -> None:
+    try:
+        await store.record(entries)
+    except Conflict:
+        # A try that seemed to fail has written some of them after all.
+        for entry in entries:
+            with suppress(Conflict):
+                await store.record([entry])

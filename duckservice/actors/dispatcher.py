@@ -174,6 +174,10 @@ class Dispatcher:
                 claimed = await self._claim_some(limit, blocked)
                 for each in claimed:
                     self._board.add(RunningJob(each, provider))
+                if self._board.paused or self._board.draining:
+                    reason = "paused" if self._board.paused else "queued"
+                    self._board.give_back_waiting(reason)
+                    models.clear()
                 for running in self._board:
                     await self._start(running)
                 if len(claimed) < limit:

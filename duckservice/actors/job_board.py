@@ -7,6 +7,7 @@ ended, so that nothing is claimed beyond what can run and nothing is forgotten.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Literal, TypeAlias
 
@@ -16,9 +17,9 @@ import trio
 from duckservice.core.job import Job
 from duckservice.store.job_values import Claimed, Lease
 
-Stop: TypeAlias = Literal["gone", "give_back", "overdue"]
-"""Why a job's task is stopped: somebody else decides about the job now; it is to
-wait again; or its deadline has passed."""
+Stop: TypeAlias = Literal["gone", "give_back"]
+"""Why a job's task is stopped: somebody else decides about the job now; or it is to
+wait again. None of them: its deadline has passed."""
 
 
 @attrs.define(eq=False)
@@ -72,6 +73,8 @@ class JobBoard:
     _running: dict[tuple[str, int], RunningJob] = attrs.field(
         factory=dict[tuple[str, int], RunningJob]
     )
+    _moved: dict[str, float] = attrs.field(factory=dict[str, float])
+    """Deadlines that were moved between a claim and the news of it."""
     _idle: trio.Event = attrs.field(factory=trio.Event)
 
     def __len__(self) -> int:
@@ -88,6 +91,7 @@ class JobBoard:
     def add(self, running: RunningJob) -> None:
         """Take note of a job that was claimed."""
         self._running[_key(running.lease)] = running
+        running.scope.deadline = self._moved.pop(running.job.id, math.inf)
 
     def remove(self, running: RunningJob) -> None:
         """Take note that its task has ended."""
@@ -106,10 +110,23 @@ class JobBoard:
         for running in self.of(job):
             running.stop("gone")
 
-    def set_deadline(self, job: str, at: float) -> None:
-        """Move the deadline, on trio's clock, of what runs of a job."""
-        for running in self.of(job):
-            running.scope.deadline = at
+    def set_deadline(self, job: str, at: float, *, executing: bool) -> None:
+        """Move the deadline, on trio's clock, of what runs of a job.
+
+        If it is *executing* and not here, its claim is on its way with the old one.
+        """
+        running = self.of(job)
+        for each in running:
+            each.scope.deadline = at
+        self._moved.pop(job, None)
+        if executing and not running:
+            self._moved[job] = at
+
+    def give_back_waiting(self, reason: str) -> None:
+        """Give back what was claimed, but has not got its turn at a provider."""
+        for running in self:
+            if not running.permitted:
+                running.stop("give_back", reason)
 
     def of(self, job: str) -> list[RunningJob]:
         """Return what runs of a job: at most one that counts."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from duckservice.cli.batch_state import BatchState
 
 _WINDOW = "7d"
+_REFUSED = frozenset({"invalid_request", "request_too_large"})
+"""What the daemon says to an order that it will never take."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +74,7 @@ def _order(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--window",
-        default=_WINDOW,
+        type=_window,
         metavar="TIME",
         help=f"lines that were not run by then expire, such as 24h (default: {_WINDOW})",
     )
@@ -81,6 +83,12 @@ def _order(parser: argparse.ArgumentParser) -> None:
 def _usd(text: str) -> str:
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,12})?", text, re.ASCII) is None:
         raise argparse.ArgumentTypeError("must be dollars, such as 2.50")
+    return text
+
+
+def _window(text: str) -> str:
+    if re.fullmatch(r"[1-9][0-9]{0,5}[mhd]", text, re.ASCII) is None:
+        raise argparse.ArgumentTypeError("must be such as 30m, 24h or 7d")
     return text
 
 
@@ -113,6 +121,8 @@ def _run(session: Session) -> int:
     _refuse_second(output, state, resume=options.resume)
     if state is not None and state.digest != its.digest:
         raise Exit(f"{its.path} has changed since the batch was begun", USAGE)
+    if state is not None:
+        _refuse_other(options, state)
     with ResultOutput.open(output) as behind:
         try:
             batch = _begun(session, its, state, state_file)
@@ -137,6 +147,21 @@ def _refuse_second(output: Path, state: BatchState | None, *, resume: bool) -> N
         raise Exit(f"{output} exists: choose another name, or remove it", USAGE)
 
 
+def _refuse_other(options: argparse.Namespace, state: BatchState) -> None:
+    """See to it that what is asked for now is what was begun."""
+    headers = state.headers
+    for name, asked, begun in (
+        ("--model", options.model, state.order["model"]),
+        ("--window", options.window, state.order["completion_window"]),
+        ("--max-cost", options.max_cost, headers.get("Duck-Max-Cost-Usd")),
+        ("--priority", options.priority, headers.get("Duck-Priority")),
+    ):
+        if asked not in {None, begun}:
+            how = f"without {name}" if begun is None else f"with {name} {begun}"
+            msg = f"the batch was begun {how}: --resume cannot change that"
+            raise Exit(msg, USAGE)
+
+
 def _begun(
     session: Session, its: Input, state: BatchState | None, state_file: Path
 ) -> str:
@@ -153,9 +178,15 @@ def _begun(
     if state.batch is not None:
         return state.batch
     assert size is not None
-    send_input(its, session, state.file, size)
-    headers = {**state.headers, "Idempotency-Key": state.file}
-    answer = session.request("POST", "/v1/batches", state.order, headers).json()
+    try:
+        send_input(its, session, state.file, size)
+        headers = {**state.headers, "Idempotency-Key": state.file}
+        answer = session.request("POST", "/v1/batches", state.order, headers).json()
+    except Exit as end:
+        if getattr(end.__cause__, "code", None) in _REFUSED:
+            # Nothing was begun: said otherwise, it may come again.
+            state_file.unlink()
+        raise
     batch = str(answer["id"])
     save_state(state_file, attrs.evolve(state, batch=batch))
     session.out.note(f"{batch}: {its.path}, {len(its.good):,} requests")
@@ -172,7 +203,7 @@ def _state(session: Session, its: Input) -> BatchState:
     order = {
         "input_file_id": file,
         "endpoint": its.endpoint,
-        "completion_window": options.window,
+        "completion_window": options.window or _WINDOW,
         "model": options.model,
         "skip_bad": options.skip_bad,
     }
@@ -210,7 +241,14 @@ def _follow(
             sink = OrderedOutput(behind, expected, session.options.output)
             stack.callback(sink.close)
         follower = Follower(session, batch, sink, progress.show)
-        ended = follower.to_the_end()
+        try:
+            ended = follower.to_the_end()
+        except OSError as error:
+            # What the daemon's socket raises has become `Exit`: this is the file.
+            name, why = session.options.output, error.strerror or error
+            again = "with --resume " if session.options.action == "run" else ""
+            msg = f"{name}: {why}; the batch runs on: the same command {again}goes on"
+            raise Exit(msg, FAILED) from error
     return ended["status"], conclude(session, ended, follower.codes)
 
 

@@ -105,6 +105,11 @@ def conclude(session: Session, batch: dict[str, Any], codes: Counter[str]) -> in
     )
     for code, number in codes.most_common():
         session.out.note(f"  {count(number)} times {_WORDS.get(code, code)}")
+    if lost := ours["maybe_billed"]:
+        session.out.note(
+            f"  {plural(lost, 'request')} lost in flight and sent again or given up:"
+            " the cost has what that may have cost at most"
+        )
     errors: dict[str, Any] = batch["errors"] or {"data": []}
     for error in errors["data"]:
         line = "" if error["line"] is None else f"line {error['line']}: "

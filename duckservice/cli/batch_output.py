@@ -11,6 +11,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol, Self
@@ -49,6 +50,9 @@ class ResultOutput:
             Exit: it cannot be written, or another process does.
         """
         try:
+            # A device would be read for ever, a pipe not at all.
+            if path.name == "-" or (path.exists() and not path.is_file()):
+                raise Exit(f"{path}: results need a file of their own", USAGE)
             file = path.open("a+b")
         except OSError as error:
             raise Exit(f"{path}: {error.strerror or error}", USAGE) from error
@@ -66,11 +70,16 @@ class ResultOutput:
     def __exit__(
         self,
         _type: type[BaseException] | None,
-        _error: BaseException | None,
+        error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
         """Close the file; what was written stays."""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError:
+            # It tries once more to write what could not be written.
+            if error is None:
+                raise
 
     def add(self, lines: Iterable[bytes]) -> None:
         """Write those that are not there."""
@@ -129,7 +138,9 @@ class OrderedOutput:
 
     def close(self) -> None:
         """Let go of what waits: a later run gets it again."""
-        self._spool.close()
+        # Where there is no room, it would try once more to write what it holds.
+        with suppress(OSError):
+            self._spool.close()
 
     def _pass_on(self, number: int) -> None:
         start, length = self._waiting.pop(number)

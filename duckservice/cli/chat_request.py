@@ -19,7 +19,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def chat(options: argparse.Namespace, prompt: str) -> dict[str, Any]:
-    """Return the body in OpenAI's form, without a model."""
+    """Return the body in OpenAI's form, without a model.
+
+    Raises:
+        Exit: the words are not UTF-8.
+    """
+    try:
+        f"{prompt}{options.system or ''}".encode()
+    except UnicodeEncodeError as error:
+        # Arguments, and stdin in the C locale, bring such bytes as lone surrogates.
+        raise Exit("the prompt is not UTF-8 text", USAGE) from error
     messages = [{"role": "user", "content": prompt}]
     if options.system:
         messages.insert(0, {"role": "system", "content": options.system})

@@ -56,18 +56,19 @@ class Patience:
 
     def __init__(self, session: Session) -> None:
         self._out = session.out
-        self._was_there = False
+        self.was_there = False
+        """Whether the daemon has answered at least once."""
         self._told = False
         self._away_since: float | None = None
 
     def rewarded(self) -> None:
         """Take note that the daemon answers."""
-        self._was_there = True
+        self.was_there = True
         self._away_since = None
 
     def bear(self, end: Exit) -> None:
         """Pause before another try; raise *end* where there is no use in it."""
-        if not self._was_there or end.status not in {NO_DAEMON, TRY_AGAIN}:
+        if not self.was_there or end.status not in {NO_DAEMON, TRY_AGAIN}:
             raise end
         now = time.monotonic()
         if self._away_since is None:
@@ -91,8 +92,10 @@ def wait_for(
     while True:
         now = time.monotonic()
         seconds = WAIT if deadline is None else max(0.0, min(WAIT, deadline - now))
+        # At first it is to answer at once: from then on it may go away.
+        first = not patience.was_there
         try:
-            found = _ask(session, job, seconds)
+            found = _ask(session, job, 0.0 if first else seconds)
         except Exit as end:
             if deadline is not None and time.monotonic() >= deadline:
                 raise
@@ -101,7 +104,7 @@ def wait_for(
         patience.rewarded()
         if found["state"] in FINAL or not seconds:
             return found
-        if time.monotonic() - now < seconds:
+        if not first and time.monotonic() - now < seconds:
             # It answered before its time, for it drains.
             time.sleep(min(PAUSE, seconds))
 

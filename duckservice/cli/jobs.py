@@ -29,6 +29,21 @@ _STATES = (
     "expired",
 )
 
+_COLUMNS: tuple[str, ...] = (
+    "JOB",
+    "STATE",
+    "PRIORITY",
+    "MODEL",
+    "AGE",
+    "ATTEMPT",
+    "COST",
+    "WAITS FOR",
+)
+_DISPENSABLE = ("PRIORITY", "ATTEMPT", "MODEL")
+"""What a narrow terminal does without, in this order; `duck show` has it all."""
+_WHOLE = ("JOB", "STATE", "AGE", "COST")
+_BETWEEN = 2
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the filters."""
@@ -59,33 +74,45 @@ def run(session: Session) -> int:
     if options.json:
         session.out.json(page)
         return OK
-    session.out.show(_table(page["jobs"]))
+    session.out.show(_table(page["jobs"], session.out.console().width))
     if page["cursor"]:
         session.out.note(f"there are more: --cursor {page['cursor']}")
     return OK
 
 
-def _table(jobs: list[Job]) -> Table:
+def _table(jobs: list[Job], width: int) -> Table:
     now = time.time()
-    result = table(
-        *("JOB", "STATE", "PRIORITY", "MODEL", "AGE", "ATTEMPT", "COST", "WAITS FOR"),
-        numbers=("AGE", "ATTEMPT", "COST"),
-    )
-    # Where there is no room, other columns are cut: half an id is good for nothing.
-    result.columns[0].min_width = max((len(job["id"]) for job in jobs), default=0)
-    for job in jobs:
-        state = job["state"]
-        result.add_row(
-            cell(job["id"]),
-            cell(state, styles.of(state)),
-            cell(job["priority"]),
-            cell(job["model"]),
-            cell(elapsed(max(0.0, now - job["created_at"]))),
-            cell(f"{job['attempt']}/{job['max_attempts']}"),
-            cell(money(job["cost_usd"])),
-            cell(waits_for(job, now)),
-        )
+    rows = [dict(zip(_COLUMNS, _row(job, now), strict=True)) for job in jobs]
+    widths = {
+        name: max([len(name), *(len(row[name]) for row in rows)]) + _BETWEEN
+        for name in _COLUMNS
+    }
+    for name in _DISPENSABLE:
+        if sum(widths.values()) > width:
+            del widths[name]
+    result = table(*widths, numbers=("AGE", "ATTEMPT", "COST"))
+    # Where there is still no room, others are cut: half an id is good for nothing.
+    whole = _WHOLE if sum(widths[name] for name in _WHOLE) < width else ("JOB",)
+    for column, name in zip(result.columns, widths, strict=True):
+        if name in whole:
+            column.min_width = widths[name] - _BETWEEN
+    for row in rows:
+        result.add_row(*(row[name] for name in widths))
     return result
+
+
+def _row(job: Job, now: float) -> list[Any]:
+    state = job["state"]
+    return [
+        cell(job["id"]),
+        cell(state, styles.of(state)),
+        cell(job["priority"]),
+        cell(job["model"]),
+        cell(elapsed(max(0.0, now - job["created_at"]))),
+        cell(f"{job['attempt']}/{job['max_attempts']}"),
+        cell(money(job["cost_usd"])),
+        cell(waits_for(job, now)),
+    ]
 
 
 def waits_for(job: Job, now: float) -> str:

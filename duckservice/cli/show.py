@@ -90,10 +90,11 @@ def _moment(moment: float, now: float) -> str:
 
 
 def _cost(job: Job) -> str:
-    at_least = "" if job["cost_known"] else "at least "
+    about = "up to " if job["maybe_billed"] else ""
+    about = about if job["cost_known"] else "at least "
     limit = job["max_cost_usd"]
     up_to = "" if limit is None else f", of at most {money(limit)}"
-    return f"{at_least}{money(job['cost_usd'])}{up_to}"
+    return f"{about}{money(job['cost_usd'])}{up_to}"
 
 
 def _attempts(attempts: list[dict[str, Any]]) -> Table:
@@ -103,16 +104,23 @@ def _attempts(attempts: list[dict[str, Any]]) -> Table:
     )
     for its in attempts:
         ended = its["ended_at"]
-        cost = its["cost_usd"]
         result.add_row(
             cell(its["number"]),
             cell(its["provider"]),
             cell(its["model"]),
             cell(its["outcome"] or its["state"]),
             cell("-" if ended is None else elapsed(ended - its["began_at"])),
-            cell("-" if cost is None else money(cost)),
+            cell(_cost_of(its)),
         )
     return result
+
+
+def _cost_of(attempt: dict[str, Any]) -> str:
+    if attempt["state"] == "lost":
+        # Nobody knows; the job's cost has all that was reserved for it.
+        return f"up to {money(attempt['reserved_usd'])}"
+    cost = attempt["cost_usd"]
+    return "-" if cost is None else money(cost)
 
 
 def _errors(job: Job) -> Table:

@@ -73,6 +73,8 @@ def seconds(text: str) -> float:
 def run(session: Session) -> int:
     """Submit the job and print its id; with --wait, wait, and print its result."""
     options = session.options
+    if options.timeout is not None and not options.wait:
+        raise Exit("--timeout limits --wait: without it, nothing waits", USAGE)
     body = _submission(session)
     key = options.idempotency_key
     answer = session.request(

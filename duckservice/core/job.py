@@ -299,9 +299,7 @@ def begin(job: Job, *, provider: str, model: str) -> Job:
     if job.attempt >= job.max_attempts:
         action = f"begin attempt {job.attempt + 1} of {job.max_attempts} of"
         raise IllegalTransition(job.id, action, job.state)
-    return _with(
-        job, attempt=job.attempt + 1, provider=provider, served_model=model
-    )
+    return _with(job, attempt=job.attempt + 1, provider=provider, served_model=model)
 
 
 def settle(job: Job, settlement: Settlement) -> Job:
@@ -405,9 +403,14 @@ def rescue(
 
 
 def expire(job: Job, now: float) -> Job:
-    """Return the job given up, its deadline having passed."""
+    """Return the job given up, its deadline having passed.
+
+    Raises:
+        IllegalTransition: it is over, or its deadline was moved.
+    """
     _must_allow(job, "expire")
-    assert is_overdue(job, now), "its deadline has not passed"
+    if not is_overdue(job, now):
+        raise IllegalTransition(job.id, "expire", job.state)
     return _to(job, JobState.EXPIRED, finished_at=now)
 
 

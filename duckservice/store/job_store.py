@@ -179,11 +179,13 @@ class JobStore(Protocol):
         now: float,
         *,
         settled: tuple[str, Settlement] | None = None,
+        deltas: tuple[str, Sequence[bytes]] | None = None,
     ) -> Job:
         """End the work under *lease*, and settle an attempt, in one commit.
 
         *settled* is an attempt's id and how it ended. It is taken down even if
-        the lease is stale; if it was settled already, nothing is done.
+        the lease is stale; if it was settled already, nothing is done. *deltas*
+        are the last of the stream, with their attempt: see `append_deltas`.
 
         Raises:
             StaleLease: the lease is not valid any more, or the attempt was

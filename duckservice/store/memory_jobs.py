@@ -12,7 +12,7 @@ from duckservice.core.job import Job, JobState, Settlement
 from duckservice.core.job_order import NOTHING_BLOCKED, Blocked
 from duckservice.errors import NotFound
 from duckservice.store import decisions
-from duckservice.store.delta_store import Delta, Deltas
+from duckservice.store.delta_store import Deltas
 from duckservice.store.job_values import (
     AttemptRecord,
     Change,
@@ -220,6 +220,7 @@ class MemoryJobs(Part):
         now: float,
         *,
         settled: tuple[str, Settlement] | None = None,
+        deltas: tuple[str, Sequence[bytes]] | None = None,
     ) -> Job:
         """See `JobStore.end`."""
         await self.ready()
@@ -231,6 +232,8 @@ class MemoryJobs(Part):
             self._settle(*settled, now)
         if row is None:
             raise decisions.stale(lease)
+        if deltas is not None:
+            row.append(*deltas)
         return self._end(row, outcome, now)
 
     async def wait_for_work(self, seen: int) -> int:
@@ -315,9 +318,7 @@ class MemoryDeltas(Part):
         """See `DeltaStore.append_deltas`."""
         await self.ready()
         row = self.rows.must_hold(lease)
-        for piece in data:
-            row.last_delta += 1
-            row.deltas.append(Delta(id=row.last_delta, attempt=attempt, data=piece))
+        row.append(attempt, data)
         row.wake()
         return row.last_delta
 

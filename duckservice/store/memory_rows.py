@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
 
 import attrs
@@ -36,6 +36,12 @@ class Row:
     def open_attempts(self) -> list[AttemptRecord]:
         """Return the attempts whose end is not known."""
         return [record for record in self.attempts if record.state == "open"]
+
+    def append(self, attempt: str, data: Iterable[bytes]) -> None:
+        """Add to the stream."""
+        for piece in data:
+            self.last_delta += 1
+            self.deltas.append(Delta(id=self.last_delta, attempt=attempt, data=piece))
 
     def wake(self) -> None:
         """Tell whoever waits for news of this job."""
@@ -206,8 +212,13 @@ class Rows:
         more = False
         while heap and heap[0][0] <= before:
             row = self._rows.get(heap[0][1])
-            # A job that was retried has another entry, or none yet.
-            if row is None or row.job.finished_at != heap[0][0]:
+            # A job that was retried has another entry, or none yet; or, if it was over
+            # again at the same time, two that are equal.
+            if (
+                row is None
+                or row.job.finished_at != heap[0][0]
+                or (old and old[-1] is row)
+            ):
                 heappop(heap)
             elif not may_go(row):
                 kept.append(heappop(heap))

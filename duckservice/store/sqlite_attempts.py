@@ -8,11 +8,12 @@ from typing import Final
 import msgspec
 
 from duckservice.core import job as life
-from duckservice.core.job import Settlement
+from duckservice.core.job import Job, Settlement
 from duckservice.errors import NotFound
 from duckservice.store import decisions, sqlite_ledger as ledger, sqlite_rows as rows
 from duckservice.store.job_values import AttemptRecord, Lease
-from duckservice.store.sqlite_rows import Row, encode
+from duckservice.store.sqlite_row import Row
+from duckservice.store.sqlite_rows import encode
 from duckservice.store.sqlite_session import Session
 
 _decode: Final = msgspec.json.Decoder(AttemptRecord).decode
@@ -51,12 +52,21 @@ def settle(
     session: Session, attempt: str, settlement: Settlement, now: float
 ) -> AttemptRecord:
     """See `JobStore.settle_attempt`."""
-    row, record = _find(session, attempt)
-    job, done = decisions.settled(row.job, record, settlement, now)
-    ledger.settle(session, attempt, settlement)
-    _write(session, row, done)
+    row = rows.current(session, _job_of(attempt))
+    job, done = _settle(session, row, attempt, settlement, now)
     rows.write(session, row, job)
     return done
+
+
+def settle_in(
+    session: Session, row: Row, attempt: str, settlement: Settlement, now: float
+) -> Job:
+    """Settle an attempt of a row's job; return the job, which is yet to be written."""
+    if _job_of(attempt) != row.job.id:
+        settle(session, attempt, settlement, now)
+        return row.job
+    job, _ = _settle(session, row, attempt, settlement, now)
+    return job
 
 
 def lose(session: Session, row: Row, now: float) -> int | None:
@@ -91,11 +101,24 @@ def of(db: sqlite3.Connection, seq: int) -> tuple[AttemptRecord, ...]:
     return tuple(_decode(document) for (document,) in found)
 
 
-def _find(session: Session, attempt: str) -> tuple[Row, AttemptRecord]:
-    row = rows.get(session.db, attempt.rpartition(".")[0])
+def _job_of(attempt: str) -> str:
+    return attempt.rpartition(".")[0]
+
+
+def _settle(
+    session: Session, row: Row, attempt: str, settlement: Settlement, now: float
+) -> tuple[Job, AttemptRecord]:
+    record = _find(session, row, attempt)
+    job, done = decisions.settled(row.job, record, settlement, now)
+    ledger.settle(session, attempt, settlement)
+    _write(session, row, done)
+    return job, done
+
+
+def _find(session: Session, row: Row, attempt: str) -> AttemptRecord:
     for record in of(session.db, row.seq):
         if record.id == attempt:
-            return row, record
+            return record
     msg = f"there is no attempt {attempt}"
     raise NotFound(msg)
 

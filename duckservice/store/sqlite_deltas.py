@@ -10,6 +10,7 @@ from duckservice.store.delta_store import Delta, Deltas
 from duckservice.store.job_values import Lease
 from duckservice.store.sqlite_news import News
 from duckservice.store.sqlite_part import Part
+from duckservice.store.sqlite_row import Row
 from duckservice.store.sqlite_session import Session
 
 
@@ -41,21 +42,31 @@ class SqliteDeltas(Part):
                 await change.wait()
 
 
-def _append(session: Session, lease: Lease, attempt: str, data: Sequence[bytes]) -> int:
-    row = rows.must_hold(session, lease)
+def add(session: Session, row: Row, attempt: str, data: Sequence[bytes]) -> None:
+    """Add to the stream of a row's job; the row is yet to be written."""
     if not data:
-        return row.last_delta
+        return
     first = row.last_delta + 1
     session.db.executemany(
         "INSERT INTO delta (job, id, attempt, data) VALUES (?, ?, ?, ?)",
         [(row.seq, number, attempt, piece) for number, piece in enumerate(data, first)],
     )
-    last = row.last_delta + len(data)
+    row.last_delta += len(data)
+    row.has_deltas = 1
+
+
+def _append(session: Session, lease: Lease, attempt: str, data: Sequence[bytes]) -> int:
+    row = rows.must_hold(session, lease)
+    if not data:
+        return row.last_delta
+    add(session, row, attempt, data)
     session.db.execute(
-        "UPDATE job SET last_delta = ?, has_deltas = 1 WHERE seq = ?", (last, row.seq)
+        "UPDATE job SET last_delta = ?, has_deltas = 1 WHERE seq = ?",
+        (row.last_delta, row.seq),
     )
     session.effects.changed.add(lease.job)
-    return last
+    rows.keep(session, row)
+    return row.last_delta
 
 
 def _read(db: sqlite3.Connection, job: str, after: int, limit: int) -> Deltas:

@@ -10,6 +10,7 @@ from duckservice.core.job_order import NOTHING_BLOCKED, Blocked
 from duckservice.store import (
     decisions,
     sqlite_attempts as attempts,
+    sqlite_deltas as streams,
     sqlite_ledger as ledger,
     sqlite_rows as rows,
 )
@@ -25,7 +26,7 @@ from duckservice.store.job_values import (
     Staged,
 )
 from duckservice.store.sqlite_part import Part
-from duckservice.store.sqlite_rows import Row
+from duckservice.store.sqlite_row import Row
 from duckservice.store.sqlite_session import Session
 
 
@@ -101,10 +102,11 @@ class SqliteDispatch(Part):
         now: float,
         *,
         settled: tuple[str, Settlement] | None = None,
+        deltas: tuple[str, Sequence[bytes]] | None = None,
     ) -> Job:
         """See `JobStore.end`."""
         ended = await self.write(
-            lambda session: _end(session, lease, outcome, now, settled)
+            lambda session: _end(session, lease, outcome, now, settled, deltas)
         )
         if isinstance(ended, StaleLease):
             raise ended
@@ -198,17 +200,19 @@ def _end(
     outcome: Outcome,
     now: float,
     settled: tuple[str, Settlement] | None,
+    deltas: tuple[str, Sequence[bytes]] | None,
 ) -> Job | StaleLease:
     """Return the error where the settlement must be committed all the same."""
     row = rows.held(session, lease)
-    if row is not None:
-        # What cannot be must not leave half of it behind.
-        decisions.ended(row.job, outcome, now)
-    if settled is not None:
-        attempts.settle(session, *settled, now)
-        row = row and rows.get(session.db, lease.job)
     if row is None:
+        if settled is not None:
+            attempts.settle(session, *settled, now)
         return decisions.stale(lease)
+    if settled is not None:
+        # Its row is written once, with the end.
+        row.job = attempts.settle_in(session, row, *settled, now)
+    if deltas is not None:
+        streams.add(session, row, *deltas)
     return _end_row(session, row, outcome, now)
 
 

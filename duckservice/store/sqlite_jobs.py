@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from duckservice.core.job import UNFINISHED, Job, JobState
+from duckservice.core.job import Job, JobState
 from duckservice.errors import NotFound
 from duckservice.store import (
     decisions,
@@ -108,11 +108,7 @@ def _insert(
 def _insert_one(
     session: Session, new: NewJob, unfinished_max: int | None
 ) -> InsertOutcome:
-    states = session.line.states
-    full = (
-        unfinished_max is not None
-        and sum(states.get(state, 0) for state in UNFINISHED) >= unfinished_max
-    )
+    full = unfinished_max is not None and session.line.unfinished() >= unfinished_max
     if not full and rows.insert(session, new):
         return Inserted(new.job)
     earlier = rows.with_key(session.db, new.job)

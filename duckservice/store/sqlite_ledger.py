@@ -28,9 +28,11 @@ _COLUMNS: Final = (
     f"{', '.join(_TOKENS)}, estimated"
 )
 _PUT: Final = f"INSERT INTO ledger ({_COLUMNS}) VALUES ({', '.join('?' * 16)})"  # noqa: S608
-_UPDATE: Final = (
-    f"UPDATE ledger SET ({_COLUMNS}) = ({', '.join('?' * 16)}) WHERE id = ?"  # noqa: S608
+_END: Final = (
+    f"UPDATE ledger SET state = ?, amount = ?, outcome = ?, {' = ?, '.join(_TOKENS)} = ?,"  # noqa: S608
+    " estimated = ? WHERE id = ?"
 )
+"""What is known of an entry from the start stays, and so do its places in indexes."""
 _SELECT: Final = f"SELECT {_COLUMNS} FROM ledger WHERE "  # noqa: S608
 
 
@@ -90,7 +92,7 @@ def settle(session: Session, entry: str, settlement: Settlement) -> LedgerEntry:
         msg = f"the ledger has no entry {entry}"
         raise NotFound(msg)
     done = settled_entry(_entry(found), settlement)
-    session.db.execute(_UPDATE, (*_values(done), done.id))
+    _end(session, done)
     return done
 
 
@@ -100,14 +102,29 @@ def lose(session: Session, entry: str) -> None:
         _SELECT + "id = ? AND state = 'open'", (entry,)
     ).fetchone()
     if found is not None:
-        lost = lost_entry(_entry(found))
-        session.db.execute(_UPDATE, (*_values(lost), lost.id))
+        _end(session, lost_entry(_entry(found)))
 
 
 def lose_all(session: Session) -> None:
     """Count every open entry with all that was reserved for it."""
     for entry in _open_entries(session.db):
         lose(session, entry.id)
+
+
+def _end(session: Session, entry: LedgerEntry) -> None:
+    """Write how an entry has ended."""
+    its = entry.usage
+    session.db.execute(
+        _END,
+        (
+            entry.state,
+            entry.amount,
+            entry.outcome,
+            *(getattr(its, column) for column in _TOKENS),
+            its.estimated,
+            entry.id,
+        ),
+    )
 
 
 def _record(session: Session, entries: Sequence[LedgerEntry]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from duckservice.core.job import Job, JobState
+from duckservice.core.job import UNFINISHED, Job, JobState
 from duckservice.core.job_order import (
     LANES_MAX,
     RANKS,
@@ -46,6 +46,9 @@ class Line:
         """By lane; those with none are not in it."""
         self._lanes: dict[int, Lane] = {}
         self._ids: dict[Lane, int] = {}
+        self._last: tuple[Job, int] | None = None
+        """The last that asked for a lane, and the one it was given: many a job comes
+        right after another of the same lane."""
         self._heads: dict[tuple[int, int], Head | None] = {}
         self._log: list[tuple[dict[Any, int], Any, int]] = []
         self._load()
@@ -55,6 +58,17 @@ class Line:
 
     def lane_for(self, job: Job) -> int:
         """Return the number of the lane in which *job* is to wait."""
+        if self._last is not None:
+            last, number = self._last
+            # Where somebody waits, it is neither full nor forgotten.
+            if number in self._available and _same_lane(job, last):
+                return number
+        number = self._find_lane(job)
+        # Out of a mixed one they go as soon as there is room for their own.
+        self._last = None if self._lanes[number].mixed else (job, number)
+        return number
+
+    def _find_lane(self, job: Job) -> int:
         lane = lane_of(job)
         number = self._ids.get(lane)
         if number not in self._available and len(self._available) >= LANES_MAX:
@@ -72,6 +86,11 @@ class Line:
         if not self._available[lane]:
             del self._available[lane]
         self._heads.pop((lane, rank), None)
+
+    def unfinished(self) -> int:
+        """Return how many jobs are not over."""
+        states = self.states
+        return sum([states.get(state, 0) for state in UNFINISHED])
 
     def mark(self) -> int:
         """Return where the transaction is, for `undo`."""
@@ -174,4 +193,14 @@ class Line:
     def _load_lanes(self) -> None:
         rows = self._db.execute("SELECT id, document FROM lane")
         self._lanes = {number: _decode(document) for number, document in rows}
+        self._last = None
         self._ids = {lane: number for number, lane in self._lanes.items()}
+
+
+def _same_lane(one: Job, other: Job) -> bool:
+    return (
+        one.model == other.model
+        and one.submitter == other.submitter
+        and one.batch == other.batch
+        and one.tags == other.tags
+    )

@@ -65,6 +65,7 @@ def take(path: Path) -> Place:
         for suffix in ("-wal", "-shm"):
             _must_be_ours(path.with_name(path.name + suffix))
         there = _must_be_ours(path)
+        _must_not_be_lost(path)
         # Before SQLite opens it, so that it is never open to others; what SQLite
         # puts beside it has the same mode.
         os.close(_open(path, os.O_RDWR | os.O_CREAT))
@@ -136,6 +137,19 @@ def _must_be_ours(path: Path) -> bool:
     if stat.S_IMODE(found.st_mode) & 0o077:
         path.chmod(0o600)
     return True
+
+
+def _must_not_be_lost(path: Path) -> None:
+    """Refuse a log without its database: SQLite would silently delete the log."""
+    log = path.with_name(path.name + "-wal")
+    empty = not path.exists() or not path.stat().st_size
+    if empty and log.exists() and log.stat().st_size:
+        msg = (
+            f"the store {path}: it is missing or empty, and its log {log} is not;"
+            " nothing was changed. Put the file back beside its log, or move the log"
+            " away and put a backup in its place"
+        )
+        raise StoreUnavailable(msg, may_recover=False)
 
 
 def _open(path: Path, flags: int) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any, Final
 
-import attrs
 import msgspec
 
 from duckservice.core.job import WAITING, Job, JobState
@@ -15,6 +14,7 @@ from duckservice.core.job_order import RANKS
 from duckservice.errors import NotFound
 from duckservice.store.decisions import stale
 from duckservice.store.job_values import Lease, NewJob
+from duckservice.store.sqlite_row import Row
 from duckservice.store.sqlite_session import Session
 
 NOBODY: Final = -1
@@ -22,6 +22,9 @@ NOBODY: Final = -1
 
 decode_job: Final = msgspec.json.Decoder(Job).decode
 encode: Final = msgspec.json.Encoder().encode
+
+KEPT_MAX: Final = 4096
+"""Of so many executing jobs the rows are kept in memory, about 1 kB each."""
 
 _PAUSED: Final = (JobState.SCHEDULED, JobState.RETRYABLE)
 
@@ -36,26 +39,13 @@ _UPDATE: Final = """
         deadline = ?, finished_at = ?, document = ?, lease_until = ?, claims = ?,
         attempts = ?, last_delta = ?, has_deltas = ?
     WHERE seq = ?"""
+_UPDATE_EXECUTING: Final = """
+    UPDATE job SET document = ?, attempts = ?, last_delta = ?, has_deltas = ?
+    WHERE seq = ?"""
+"""For a job that is executing before and after: nothing that an index holds changes."""
 _SELECT: Final = """
     SELECT seq, document, lane, lease_until, claims, attempts, last_delta, has_deltas
     FROM job WHERE """
-
-
-@attrs.define(eq=False)
-class Row:
-    """One job, with what the store alone knows of it."""
-
-    seq: int
-    job: Job
-    lane: int | None = None
-    """Where it waits, while it is available."""
-    lease_until: float | None = None
-    claims: int = 0
-    attempts: int = 0
-    """So many records there are."""
-    last_delta: int = 0
-    has_deltas: int = 0
-    """Whether there are any now: 1 or 0."""
 
 
 def insert(session: Session, new: NewJob) -> bool:
@@ -88,9 +78,12 @@ def insert(session: Session, new: NewJob) -> bool:
 
 def write(session: Session, row: Row, job: Job) -> None:
     """Replace a row's job by what has become of it, and write the whole row."""
+    executing = job.state is JobState.EXECUTING
+    if executing and row.job.state is JobState.EXECUTING:
+        _write_executing(session, row, job)
+        return
     _count(session, row.job, row.lane, -1)
     lane, state = _place(session, job)
-    executing = job.state is JobState.EXECUTING
     row.lease_until = row.lease_until if executing else None
     session.db.execute(
         _UPDATE,
@@ -109,6 +102,21 @@ def write(session: Session, row: Row, job: Job) -> None:
     session.effects.changed.add(job.id)
     if job.state in WAITING:
         session.effects.news = True
+    if executing:
+        keep(session, row)
+    else:
+        session.executing.pop(job.id, None)
+
+
+def keep(session: Session, row: Row) -> None:
+    """Remember the row of an executing job, as it was written.
+
+    Its lease may be extended later, which changes the table alone: nobody asks the row.
+    """
+    kept = session.executing
+    kept[row.job.id] = row
+    if len(kept) > KEPT_MAX:
+        del kept[next(iter(kept))]
 
 
 def forget(session: Session, row: Row) -> None:
@@ -116,6 +124,7 @@ def forget(session: Session, row: Row) -> None:
     session.db.execute("DELETE FROM job WHERE seq = ?", (row.seq,))
     _count(session, row.job, row.lane, -1)
     session.effects.changed.add(row.job.id)
+    session.executing.pop(row.job.id, None)
 
 
 def get(db: sqlite3.Connection, job: str) -> Row:
@@ -129,6 +138,16 @@ def get(db: sqlite3.Connection, job: str) -> Row:
         msg = f"there is no job {job}"
         raise NotFound(msg)
     return _row(found)
+
+
+def current(session: Session, job: str) -> Row:
+    """Return the row of a job as the transaction has it, to be changed and written.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    kept = session.executing.get(job)
+    return get(session.db, job) if kept is None else kept.copy()
 
 
 def with_key(db: sqlite3.Connection, job: Job) -> Job | None:
@@ -150,7 +169,7 @@ def select(db: sqlite3.Connection, where: str, *values: Any) -> list[Row]:
 def held(session: Session, lease: Lease) -> Row | None:
     """Return the row of the job that *lease* is valid for, if it is for any."""
     try:
-        row = get(session.db, lease.job)
+        row = current(session, lease.job)
     except NotFound:
         return None
     valid = row.job.state is JobState.EXECUTING and row.claims == lease.number
@@ -183,9 +202,29 @@ def _row(found: Any) -> Row:
     return Row(found[0], decode_job(found[1]), *found[2:])
 
 
+def _write_executing(session: Session, row: Row, job: Job) -> None:
+    session.db.execute(
+        _UPDATE_EXECUTING,
+        (_document(job), row.attempts, row.last_delta, row.has_deltas, row.seq),
+    )
+    row.job = job
+    session.effects.changed.add(job.id)
+    keep(session, row)
+
+
+def _document(job: Job) -> bytes:
+    its = job.deadline
+    if not (isfinite(job.created_at) and isfinite(job.due_at)) or not (
+        its is None or isfinite(its)
+    ):
+        # JSON has no word for it, and would say null.
+        raise OverflowError("a time is not finite")
+    return encode(job)
+
+
 def _place(session: Session, job: Job) -> tuple[int | None, tuple[Any, ...]]:
     """Return the job's lane, and the columns by which it is found in its state."""
-    document = encode(job)
+    document = _document(job)
     lane = rank = queued_at = due_at = None
     if job.state is JobState.AVAILABLE:
         lane = session.line.lane_for(job)
@@ -193,9 +232,6 @@ def _place(session: Session, job: Job) -> tuple[int | None, tuple[Any, ...]]:
     elif job.state in _PAUSED:
         due_at = job.due_at
     deadline = job.deadline if job.state in WAITING else None
-    if not all(map(isfinite, (job.created_at, job.due_at, job.deadline or 0.0))):
-        # JSON has no word for it, and would say null.
-        raise OverflowError("a time is not finite")
     return lane, (
         # Of a subclass of str, sqlite3 would look for an adapter every time.
         job.state.value,

@@ -9,6 +9,7 @@ import attrs
 from duckservice.core.job import JobState
 from duckservice.core.job_order import Turns
 from duckservice.store.sqlite_line import Line
+from duckservice.store.sqlite_row import Row
 
 
 @attrs.define
@@ -31,6 +32,9 @@ class Session:
         self.db = db
         self.line = Line(db, turns)
         self.effects = Effects()
+        self.executing = dict[str, Row]()
+        """Rows of jobs that are executing, as this transaction has them: whoever works
+        on one comes back for it, again and again. By id; see `sqlite_rows.keep`."""
 
     def begin(self) -> None:
         """Begin a transaction."""
@@ -48,4 +52,12 @@ class Session:
         # Some errors have ended it already.
         if self.db.in_transaction:
             self.db.execute("ROLLBACK")
-        self.line.undo()
+        self.undo()
+
+    def undo(self, mark: int = 0) -> None:
+        """Forget what was remembered of a transaction that was taken back to there.
+
+        *mark* is the line's: see `Line.mark`.
+        """
+        self.line.undo(mark)
+        self.executing.clear()

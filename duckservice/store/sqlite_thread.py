@@ -2,7 +2,9 @@
 
 One thread serves a queue for as long as the store is open: a hop to it costs a few
 microseconds, where a thread for each call costs some fifty. What has gathered while
-it was busy is its next group.
+it was busy is its next group. While it is idle, what tasks ask for in one pass of
+trio's scheduler is handed over at its end: a hop for each would wake the thread for
+the first, and have the others wait for its commit.
 """
 
 from __future__ import annotations
@@ -64,7 +66,14 @@ class StoreThread(Generic[C]):
         """*name* is the thread's, for debuggers."""
         self._worker = worker
         self._token = trio.lowlevel.current_trio_token()
-        self._queue: SimpleQueue[Item[C] | None] = SimpleQueue()
+        self._asked = list[Item[C]]()
+        """What is yet to be handed over."""
+        self._under_way = 0
+        """So many times something was handed over, and is not done yet."""
+        self._alone = True
+        """Whether the last group was of one: it is not worth a pass to wait then."""
+        self._queue: SimpleQueue[list[Item[C]] | None] = SimpleQueue()
+        """None: it is to end."""
         self._opened = trio.Event()
         self._ended = trio.Event()
         self._error: Exception | None = None
@@ -99,7 +108,13 @@ class StoreThread(Generic[C]):
         if self._closed:
             raise _closed()
         item: Item[C] = Item(op, trio.lowlevel.current_task())
-        self._queue.put(item)
+        self._asked.append(item)
+        # Who waits behind a group that is under way is handed over after it.
+        if not self._under_way:
+            if self._alone:
+                self._hand_over()
+            elif len(self._asked) == 1:
+                self._token.run_sync_soon(self._hand_over)
 
         def abandon(_: object) -> trio.lowlevel.Abort:
             item.task = None
@@ -120,10 +135,17 @@ class StoreThread(Generic[C]):
         self.refuse()
         if not self._ending:
             self._ending = True
+            self._hand_over()
             self._queue.put(None)
         with trio.CancelScope(shield=True):
             if self._thread.ident is not None:
                 await self._ended.wait()
+
+    def _hand_over(self) -> None:
+        if self._asked:
+            asked, self._asked = self._asked, []
+            self._under_way += 1
+            self._queue.put(asked)
 
     def _main(self) -> None:
         try:
@@ -141,21 +163,37 @@ class StoreThread(Generic[C]):
             self._tell(self._ended.set)
 
     def _serve(self) -> bool:
-        """Run one group; say whether there is more to come."""
-        items = list[Item[C]]()
-        first = self._queue.get()
-        more = first is not None
-        while first is not None:
-            if first.task is not None:
-                items.append(first)
-            if len(items) == GROUP_MAX or self._queue.empty():
-                break
-            first = self._queue.get()
-            more = first is not None
-        if items:
-            news = self._run(items)
-            self._tell(lambda: _deliver(items, news))
-        return more
+        """Run what was handed over; say whether there is more to come."""
+        asked = self._queue.get()
+        if asked is None:
+            return False
+        # Who has given up meanwhile waits for nothing any more.
+        items = [item for item in asked if item.task is not None]
+        while len(items) > GROUP_MAX:
+            self._run_group(items[:GROUP_MAX], last=False)
+            items = items[GROUP_MAX:]
+        self._run_group(items, last=True)
+        return True
+
+    def _run_group(self, items: list[Item[C]], *, last: bool) -> None:
+        news = self._run(items) if items else None
+        self._tell(lambda: self._deliver(items, news, last=last))
+
+    def _deliver(
+        self, items: list[Item[C]], news: Callable[[], None] | None, *, last: bool
+    ) -> None:
+        self._alone = len(items) == 1
+        if last:
+            self._under_way -= 1
+            if self._asked:
+                # After those who go on now: what they ask for next may come with it.
+                self._token.run_sync_soon(self._hand_over)
+        if news is not None:
+            news()
+        for item in items:
+            if item.task is not None:
+                task, item.task = item.task, None
+                trio.lowlevel.reschedule(task)
 
     def _run(self, items: list[Item[C]]) -> Callable[[], None] | None:
         try:
@@ -171,15 +209,6 @@ class StoreThread(Generic[C]):
         # Should the event loop have died with its tasks, nobody waits any more.
         with contextlib.suppress(trio.RunFinishedError):
             self._token.run_sync_soon(what)
-
-
-def _deliver(items: list[Item[C]], news: Callable[[], None] | None) -> None:
-    if news is not None:
-        news()
-    for item in items:
-        if item.task is not None:
-            task, item.task = item.task, None
-            trio.lowlevel.reschedule(task)
 
 
 def _closed() -> StoreUnavailable:

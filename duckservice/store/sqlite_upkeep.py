@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,7 +48,7 @@ class SqliteUpkeep(Part):
 
     async def statistics(self) -> StoreStatistics:
         """See `Upkeep.statistics`."""
-        return await self.read(lambda _: _statistics(self.news.states, self.path))
+        return await self.read(lambda db: _statistics(db, self.news.states, self.path))
 
     async def check(self) -> Health:
         """See `Upkeep.check`."""
@@ -149,8 +150,17 @@ def _delete(
     return len(old[:limit]), len(old) > limit
 
 
-def _statistics(states: Mapping[JobState, int], path: Path) -> StoreStatistics:
+def _statistics(
+    db: sqlite3.Connection, states: Mapping[JobState, int], path: Path
+) -> StoreStatistics:
+    pages, free, page_bytes = (
+        int(db.execute(f"PRAGMA {pragma}").fetchone()[0])
+        for pragma in ("page_count", "freelist_count", "page_size")
+    )
     return StoreStatistics(
+        used=(pages - free) * page_bytes,
+        free=shutil.disk_usage(path.parent).free,
+        path=str(path),
         jobs=sum(states.values()),
         unfinished=sum(states.get(state, 0) for state in UNFINISHED),
         bytes=sum(

@@ -185,7 +185,7 @@ def _run_alone(session: Session, item: Item[Session]) -> None:
     session.db.execute("SAVEPOINT one")
     if not _run(session, item):
         session.db.execute("ROLLBACK TO one")
-        session.line.undo(mark)
+        session.undo(mark)
     session.db.execute("RELEASE one")
 
 

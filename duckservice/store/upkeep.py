@@ -49,6 +49,13 @@ class StoreStatistics:
     unfinished: int
     bytes: int | None
     """On disk; None where nothing is."""
+    used: int | None = None
+    """Of those, the ones that hold something: what was deleted leaves room for others,
+    and makes no file smaller."""
+    free: int | None = None
+    """Bytes that are left on the disk."""
+    path: str | None = None
+    """The file that all is in."""
 
 
 @attrs.frozen(kw_only=True)

@@ -12,6 +12,7 @@ to open it, and to claim from it, in a process of its own.
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import sqlite3
 import subprocess
@@ -43,6 +44,8 @@ REQUEST = b'{"model":"gpt-4o","messages":[{"role":"user","content":"%s"}]}' % (
 """Of 0.6 kB."""
 READY_MAX = 2.0
 RSS_MAX_MB = 150
+SUBMISSIONS_AIM = 30_000
+"""A second, with the most submitters."""
 
 _numbers = count(1)
 
@@ -200,7 +203,8 @@ def main() -> None:
 
 def measure(directory: Path, seconds: float) -> None:
     print(
-        f"durable submissions of {len(REQUEST)} bytes, SQLite {sqlite3.sqlite_version}:"
+        f"durable submissions of {len(REQUEST)} bytes, SQLite {sqlite3.sqlite_version};"
+        f" load {os.getloadavg()[0]:.1f} at the start:"
     )
     for submitters in SUBMITTERS:
         each = "one commit each" if submitters == 1 else f"{submitters} in each commit"
@@ -209,8 +213,9 @@ def measure(directory: Path, seconds: float) -> None:
             partial(bare, directory, submitters, seconds),
             seconds,
         )
+        aim = f" (aim {SUBMISSIONS_AIM:,}/s)" if submitters == SUBMITTERS[-1] else ""
         report(
-            f"the store, {submitters} submitters",
+            f"the store, {submitters} submitters{aim}",
             partial(through_the_store, directory, submitters, seconds),
             seconds,
         )

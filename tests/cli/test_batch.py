@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import contextmanager
 from functools import partial
-from subprocess import PIPE, Popen
+from subprocess import PIPE, Popen, run
 
 import pytest
 
@@ -152,6 +152,52 @@ def test_what_the_daemon_refuses_can_be_corrected_and_run(duck, real):
     assert duck("batch", "run", source, "-o", out).status == 0
 
 
+@pytest.mark.parametrize("ordered", [False, True])
+def test_an_output_that_cannot_be_written_is_told_and_gone_on_with(duck, real, ordered):
+    source, out = write(duck, *prompts(60)), str(duck.directory / "out")
+    argv = ["batch", "run", source, "-o", out, *(["--ordered"] if ordered else [])]
+    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (8192,) * 2);"
+    # The limit would cut Python's own caches as well.
+    environ = duck.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    limited = [sys.executable, "-c", code + DUCK[2], *argv]
+    ended = run(
+        limited,
+        check=False,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    assert "out: File too large; the batch runs on: the same command with --resume goes on" in ended.stderr  # fmt: skip
+    assert duck(*argv, "--resume").status == 0
+    assert sorted(numbers(out)) == list(range(1, 61))
+
+
+def test_an_order_that_the_daemon_refuses_is_forgotten(duck, real):
+    source, out = write(duck, *prompts(2)), str(duck.directory / "out")
+    refused = duck("batch", "run", source, "-o", out, "--window", "90d")
+    assert refused.status == 1
+    assert "completion_window" in refused.err
+    assert duck("batch", "run", source, "-o", out, "--window", "9d").status == 0
+
+
+@pytest.mark.parametrize(
+    "other",
+    [["--max-cost", "2"], ["-m", "mock-2"], ["-p", "low"], ["--window", "2d"]],
+)
+def test_resume_changes_nothing_that_was_begun(duck, real, other):
+    begun = ["--max-cost", "1", "-m", "mock-1"]
+    source, out = write(duck, *prompts(2, max_tokens=5)), str(duck.directory / "out")
+    argv = ["batch", "run", source, "-o", out]
+    assert duck(*argv, *begun).status == 0
+    refused = duck(*argv, *other, "--resume")
+    assert refused.status == 2
+    assert "--resume cannot change that" in refused.err
+    assert duck(*argv, *begun, "--resume").status == 0
+    assert duck(*argv, "--resume").status == 0
+
+
 def test_lines_that_fail_are_counted_and_told(duck, real):
     lines = [*prompts(2, max_tokens=5), *prompts(1)]
     source, out = write(duck, *lines), str(duck.directory / "out")
@@ -199,6 +245,9 @@ def test_submit_status_results_cancel(duck, real):
         ["run", "in.jsonl"],
         ["run", "in.jsonl", "-o", "out", "--max-cost", "much"],
         ["run", "in.jsonl", "-o", "/nowhere/out"],
+        ["run", "in.jsonl", "-o", "out", "--window", "soon"],
+        ["run", "in.jsonl", "-o", "/dev/null"],
+        ["run", "in.jsonl", "-o", "-"],
         ["wrong"],
         [],
     ],

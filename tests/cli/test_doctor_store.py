@@ -42,7 +42,9 @@ def doctor(duck, daemon):
         }
         ended = duck("doctor", "--json")
         assert ended.status == status
-        return {f["subject"]: f for f in json.loads(ended.out)}
+        found = json.loads(ended.out)
+        assert len({f["subject"] for f in found}) == len(found)
+        return {f["subject"]: f for f in found}
 
     return findings
 

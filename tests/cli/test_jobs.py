@@ -193,6 +193,8 @@ def test_a_submission_on_stdin_is_recognised(duck, daemon, answers, monkeypatch)
         ["submit", "-f", "/nowhere", "x"],
         ["submit", "-f", "/nowhere"],
         ["submit", "--wait", "--timeout", "soon", "x"],
+        ["submit", "--timeout", "5s", "x"],
+        ["submit", "not UTF-8: \udcff"],
         ["wait"],
         ["show"],
         ["jobs", "--state", "done"],
@@ -253,12 +255,13 @@ tags        team=core
 created     2023-11-14 22:12:15 +0000 (1m 5s ago)
 not before  2023-11-15 00:13:20 +0000 (in 2h)
 started     2023-11-14 22:12:20 +0000 (1m ago)
-cost        $0.00123, of at most $1.50
+cost        up to $0.00123, of at most $1.50
 note        a request was lost in flight; its provider may have billed it
 
-ATTEMPT  PROVIDER  MODEL   OUTCOME         TOOK      COST
-      1  openai    gpt-4o  provider_error    5s  $0.00123
-      2  openai    gpt-4o  open               -         -
+ATTEMPT  PROVIDER  MODEL   OUTCOME         TOOK          COST
+      1  openai    gpt-4o  provider_error    5s      $0.00123
+      2  openai    gpt-4o  lost               -  up to $0.002
+      3  openai    gpt-4o  open               -             -
 
 ATTEMPT  CODE            ERROR
       3  provider_error  no\x1b[2J luck
@@ -268,7 +271,10 @@ ATTEMPTS = [
     {"id": f"{ID}.1", "number": 1, "state": "settled", "provider": "openai",
      "model": "gpt-4o", "began_at": NOW - 60, "ended_at": NOW - 55,
      "outcome": "provider_error", "cost_usd": "0.00123"},
-    {"id": f"{ID}.2", "number": 2, "state": "open", "provider": "openai",
+    {"id": f"{ID}.2", "number": 2, "state": "lost", "provider": "openai",
+     "model": "gpt-4o", "began_at": NOW - 15, "ended_at": None, "outcome": None,
+     "cost_usd": None, "reserved_usd": "0.002"},
+    {"id": f"{ID}.3", "number": 3, "state": "open", "provider": "openai",
      "model": "gpt-4o", "began_at": NOW - 5, "ended_at": None, "outcome": None,
      "cost_usd": None},
 ]  # fmt: skip
@@ -292,6 +298,17 @@ def test_on_a_narrow_terminal_the_ids_stay_whole(duck, answers):
     answers["GET /v1/jobs?limit=50"] = {"jobs": [DONE | {"id": long}], "cursor": None}
     duck.environ["COLUMNS"] = "60"
     assert long in duck("ls", terminal=True).out
+
+
+def test_on_a_terminal_of_80_columns_state_age_and_cost_can_be_read(duck, answers):
+    job = WAITING | {"id": "job_01a1fe25bfb8e0e1723359fe9abc", "state": "completed"}
+    answers["GET /v1/jobs?limit=50"] = {"jobs": [job], "cursor": None}
+    duck.environ["COLUMNS"] = "80"
+    head, row = duck("ls", terminal=True).out.splitlines()
+    assert "PRIORITY" not in head
+    assert [job["id"], "completed"] == row.split()[:2]
+    assert " 1m 5s " in row
+    assert " $0.00123 " in row
 
 
 def test_the_filters_of_the_list_are_sent(duck, daemon, answers):
@@ -348,6 +365,26 @@ def test_wait_that_takes_too_long_ends_with_75_and_tells_all_states(duck, answer
 
 def test_wait_for_what_is_not_there_is_a_failure(duck, daemon):
     assert duck("wait", "nope").status == 1
+
+
+def test_a_daemon_that_goes_away_during_the_first_wait_is_waited_for(
+    duck, answers, monkeypatch
+):
+    from duckservice.gateway.client import DaemonClient, DaemonUnreachable
+
+    request, gone = DaemonClient.request, []
+
+    def goes_away(self, method, path, body=None, headers=None, timeout=None):
+        if headers and not gone:
+            gone.append(headers["Prefer"])
+            raise DaemonUnreachable("it went away")
+        return request(self, method, path, body, headers, timeout)
+
+    monkeypatch.setattr(DaemonClient, "request", goes_away)
+    answers[LOOK] = Turns([JOB, DONE])
+    ended = duck("wait", ID)
+    assert (ended.status, ended.out) == (0, "job_1 completed\n")
+    assert gone
 
 
 def test_follow_prints_the_reply_and_nothing_else(duck, answers):

@@ -44,11 +44,19 @@ def upload(sdk: openai.OpenAI, data: bytes, name: str = "in.jsonl"):
     return sdk.files.create(file=(name, io.BytesIO(data)), purpose="batch")
 
 
+def expiry(*, anchor: str = "created_at", seconds: int = 7200):
+    return {"output_expires_after": {"anchor": anchor, "seconds": seconds}}
+
+
 def start(sdk: openai.OpenAI, file: str, **more):
     return sdk.batches.create(
         input_file_id=file,
         **{"endpoint": "/v1/chat/completions", "completion_window": "24h", **more},
     )
+
+
+def jobs(sdk: openai.OpenAI, batch: str, more: str = ""):
+    return sdk.get(f"/jobs?batch={batch}{more}", cast_to=object)["jobs"]
 
 
 def ended(sdk: openai.OpenAI, batch: str):
@@ -207,11 +215,40 @@ async def test_what_is_not_supported_is_refused_by_name() -> None:
             ({"completion_window": "soon"}, "completion_window"),
             ({"metadata": {"k": "x" * 513}}, "metadata.k"),
             ({"extra_body": {"colour": "red"}}, "colour"),
+            (expiry(seconds=60), "output_expires_after.seconds"),
+            (expiry(anchor="now"), "output_expires_after.anchor"),
             ({"extra_headers": {"Duck-Deadline": "5"}}, "Duck-Deadline"),
         ]:
             with pytest.raises(openai.BadRequestError) as caught:
                 start(sdk, file.id, **wrong)
             assert caught.value.param == field
+        for list_, wrong, field in [
+            (sdk.files.list, {"order": "up"}, "order"),
+            (sdk.files.list, {"extra_query": {"colour": "red"}}, "colour"),
+            (sdk.batches.list, {"extra_query": {"colour": "red"}}, "colour"),
+        ]:
+            with pytest.raises(openai.BadRequestError) as caught:
+                list_(**wrong)
+            assert caught.value.param == field
+        with pytest.raises(openai.BadRequestError, match="anchor"):
+            sdk.files.create(
+                file=io.BytesIO(b"x"),
+                purpose="batch",
+                expires_after={"anchor": "now", "seconds": 3600},
+            )
+        assert [each.id for each in sdk.files.list()] == [file.id]
+
+    async with open_duck(MOCK) as duck:
+        await duck.openai(use)
+
+
+async def test_results_expire_as_asked_for_counted_from_the_window() -> None:
+    def use(sdk: openai.OpenAI) -> None:
+        file = upload(sdk, lines(1))
+        for more, kept in [({}, 30 * 86400), (expiry(seconds=7200), 7200)]:
+            batch = ended(sdk, start(sdk, file.id, **more).id)
+            results = sdk.files.retrieve(batch.output_file_id)
+            assert abs(results.expires_at - batch.expires_at - kept) <= 1
 
     async with open_duck(MOCK) as duck:
         await duck.openai(use)
@@ -252,12 +289,16 @@ async def test_a_batch_goes_on_after_the_daemon_was_killed() -> None:
         batch = start(sdk, upload(sdk, data).id).id
         while sdk.batches.retrieve(batch).request_counts.completed < 1:
             time.sleep(0.01)
+        while not jobs(sdk, batch, "&state=executing&model=mock-slow"):
+            time.sleep(0.01)
         return batch
 
     def finish(sdk: openai.OpenAI, id_: str) -> None:
         batch = ended(sdk, id_)
         assert batch.status == "completed"
         assert batch.request_counts.completed == 9
+        lost = sum(job["maybe_billed"] for job in jobs(sdk, id_))
+        assert batch.duck["maybe_billed"] == lost > 0
         out = sdk.files.content(batch.output_file_id).text.splitlines()
         assert len({json.loads(line)["custom_id"] for line in out}) == len(out) == 9
 

@@ -200,7 +200,7 @@ async def test_a_list_is_filtered_and_goes_on_at_its_cursor(autojump_clock) -> N
     "query",
     [
         *("stat=available", "state=done", "tag=team", "limit=0", "limit=x"),
-        *("limit=1001", "cursor=nonsense", "since=soon", "model=a&model=b"),
+        *("state=", "limit=1001", "cursor=nonsense", "since=soon", "model=a&model=b"),
     ],
 )
 async def test_a_filter_that_cannot_be_kept_is_refused(autojump_clock, query) -> None:

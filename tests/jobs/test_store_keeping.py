@@ -15,6 +15,7 @@ from duckservice.providers.mock_script import MockScript
 from duckservice.store.base import KEY_KEPT, Health, Retention, StoreUnavailable
 from duckservice.store.memory import open_memory
 from duckservice.store_room import StoreRoom
+from duckservice.store_slot import StoreSlot
 from tests.jobs.conftest import job, mock, running
 from tests.service.conftest import mock_config
 
@@ -203,9 +204,23 @@ async def test_damage_after_a_mere_failure_is_told_too(store, autojump_clock):
 
 
 async def test_the_end_of_the_service_is_no_failure_of_its_store(autojump_clock):
-    async with running(kept(), a=mock("a")) as (service, log):
-        await service.jobs.submit(job(hold=True))
-    assert not told(log, StoreFailed)
+    log, sent_away = list[object](), list[str]()
+    slot = StoreSlot(open_memory, log.append)
+
+    async def wait() -> None:
+        try:
+            with trio.fail_after(10):
+                await slot.store.wait_for_work(10**6)
+        except StoreUnavailable as error:
+            sent_away.append(error.message)
+
+    async with trio.open_nursery() as nursery, trio.open_nursery() as life:
+        await life.start(slot.run, trio.lowlevel.checkpoint)
+        nursery.start_soon(wait)
+        await trio.sleep(1)
+        life.cancel_scope.cancel()
+    assert sent_away, "who waited was told"
+    assert not log
 
 
 async def test_a_store_that_hangs_holds_up_neither_readiness_nor_status(
@@ -296,6 +311,8 @@ async def test_a_burst_does_not_get_past_the_limit_before_the_next_look(autojump
         room.take([its])
     with pytest.raises(Unavailable):
         room.take([its])
+    room.measured(0)
+    room.take([its])
     room.measured(None)
     room.take([its] * 100)
 

@@ -8,7 +8,15 @@ import trio.testing
 
 from duckservice.core.job import Settlement
 from duckservice.errors import NotFound
-from duckservice.store.base import Cancel, Crash, Delta, Deltas, Snooze, StaleLease
+from duckservice.store.base import (
+    Cancel,
+    Crash,
+    Delta,
+    Deltas,
+    Finish,
+    Snooze,
+    StaleLease,
+)
 
 from .conformance import NOW, Jobs, begin, claim_one, run
 
@@ -121,3 +129,42 @@ async def test_what_a_stale_lease_appends_is_refused_whole(store, jobs):
     with pytest.raises(StaleLease):
         await store.append_deltas(claimed.lease, record.id, [b"x", b"y"])
     assert (await store.read_deltas(job.id)).items == ()
+
+
+async def test_the_last_of_a_stream_is_written_with_the_end(store, jobs):
+    job = await jobs.insert(store)
+    claimed = await claim_one(store)
+    record = await begin(store, claimed)
+    assert await store.append_deltas(claimed.lease, record.id, [b"a"]) == 1
+    await store.end(
+        claimed.lease,
+        Finish(result=b"{}"),
+        NOW,
+        settled=(record.id, Settlement(outcome="ok")),
+        deltas=(record.id, [b"b", b"c"]),
+    )
+    read = await store.read_deltas(job.id)
+    assert [(delta.id, delta.data) for delta in read.items] == [
+        (1, b"a"),
+        (2, b"b"),
+        (3, b"c"),
+    ]
+    assert read.final
+    assert {delta.attempt for delta in read.items} == {record.id}
+
+
+async def test_a_stale_end_writes_nothing_of_the_stream(store, jobs):
+    job = await jobs.insert(store)
+    claimed = await claim_one(store)
+    record = await begin(store, claimed)
+    await store.change(job.id, Cancel(), NOW)
+    with pytest.raises(StaleLease):
+        await store.end(
+            claimed.lease,
+            Finish(result=b"{}"),
+            NOW,
+            settled=(record.id, Settlement(outcome="ok")),
+            deltas=(record.id, [b"b"]),
+        )
+    assert (await store.read_deltas(job.id)).items == ()
+    assert (await store.attempts(job.id))[0].state == "settled"

@@ -10,12 +10,12 @@ import pytest
 import trio
 import trio.testing
 
-from duckservice.errors import NotFound
-from duckservice.store.base import Inserted, StoreUnavailable
+from duckservice.errors import DuckError, NotFound
+from duckservice.store.base import Finish, Inserted, StoreUnavailable
 from duckservice.store.sqlite import open_sqlite
 from duckservice.store.sqlite_thread import GROUP_MAX
 
-from .conformance import Jobs
+from .conformance import NOW, Jobs, begin, claim_one, cost
 from .crash_child import DATABASE
 
 
@@ -183,3 +183,55 @@ async def test_an_opening_that_is_cancelled_unlocks_the_database(tmp_path):
     assert scope.cancelled_caught
     async with open_sqlite(path) as store:
         assert (await store.check()).ok
+
+
+async def test_what_many_ask_for_in_one_pass_of_the_scheduler_shares_a_commit(
+    store, jobs, disk
+):
+    # After a group of one the next is handed over at once; here is one of two.
+    disk.slow = True
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.insert, [jobs.make()])
+        await disk.wait_commit()
+        nursery.start_soon(store.insert, [jobs.make()])
+        nursery.start_soon(store.insert, [jobs.make()])
+        await trio.testing.wait_all_tasks_blocked()
+        disk.speed_up()
+    disk.commits = 0
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(store.insert, [jobs.make()])
+    assert disk.commits == 1
+
+
+async def test_what_a_transaction_took_back_is_not_taken_for_written(store, jobs, disk):
+    job = await jobs.insert(store)
+    claimed = await claim_one(store)
+    disk.slow = True
+    errors = list[DuckError]()
+
+    async def bad() -> None:
+        try:
+            await store.insert([jobs.make(), jobs.make(not_before=float("inf"))])
+        except DuckError as error:
+            errors.append(error)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.set_flag, "busy", "yes")
+        await disk.wait_commit()
+        nursery.start_soon(begin, store, claimed)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(bad)
+        await trio.testing.wait_all_tasks_blocked()
+        disk.speed_up()
+    assert errors
+    assert await store.append_deltas(claimed.lease, f"{job.id}.1", [b"a"]) == 1
+    done = await store.end(
+        claimed.lease,
+        Finish(result=b"{}"),
+        NOW,
+        settled=(f"{job.id}.1", cost(7)),
+    )
+    assert (done.attempt, done.cost) == (1, 7)
+    assert await store.get(job.id) == done
+    assert len(await store.attempts(job.id)) == 1

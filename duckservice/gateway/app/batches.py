@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import final
+from typing import Final, final
 
 import attrs
 import trio
@@ -18,7 +18,10 @@ from duckservice.gateway.app.api import ServiceApi
 from duckservice.gateway.app.exchange import peer
 from duckservice.gateway.app.files import FileApi, read_limit
 from duckservice.gateway.app.replies import json_value
+from duckservice.gateway.wire.fields import refuse_extras
 from duckservice.gateway.wire.headers import read_options
+
+_QUERY: Final = frozenset({"limit", "after"})
 
 
 @final
@@ -72,6 +75,7 @@ class BatchApi:
 
     async def _list(self, request: Request) -> Response:
         query = request.query_params
+        refuse_extras(dict(query), _QUERY, "")
         limit = read_limit(query.get("limit"), usual=20, most=100)
         found = await self._batches.list_batches(
             submitter=self.files.sees(request),

@@ -16,13 +16,14 @@ from duckservice.batch_json import file_fields, list_fields
 from duckservice.call import Submitter
 from duckservice.errors import Conflict, InvalidRequest, NotFound, RequestTooLarge
 from duckservice.gateway.app.api import ServiceApi
-from duckservice.gateway.app.exchange import peer
+from duckservice.gateway.app.owners import owner_of, whose
 from duckservice.gateway.app.replies import json_value
 from duckservice.gateway.multipart import MultipartReader, PartBegins, PartData
 from duckservice.gateway.wire.fields import (
     decode_object,
     refuse_extras,
     text as text_field,
+    unknown,
 )
 from duckservice.store.base import Store, StoredFile
 
@@ -34,10 +35,11 @@ KEPT_LEAST: Final = 3600
 FIELD_BYTES_MAX: Final = 4096
 NAME_CHARS_MAX: Final = 255
 _PIECE_BYTES: Final = 512 * 1024
-_ROOT: Final = 0
 _OFFSET: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 _EXPIRY: Final = "expires_after[seconds]"
-_FORM: Final = frozenset({"purpose", "expires_after[anchor]", _EXPIRY})
+_ANCHOR: Final = "expires_after[anchor]"
+_FORM: Final = frozenset({"purpose", _ANCHOR, _EXPIRY})
+_QUERY: Final = frozenset({"purpose", "order", "limit", "after"})
 
 
 @final
@@ -48,6 +50,7 @@ class FileApi:
     service: ServiceApi
     owner_uid: int
     wall_clock: Callable[[], float]
+    _appending: trio.Lock = attrs.field(factory=trio.Lock)
 
     def routes(self) -> list[Route]:
         """Return the routes of this API."""
@@ -64,7 +67,7 @@ class FileApi:
             return await self._list(request)
         if request.headers.get("content-type", "").startswith("application/json"):
             return await self._create_empty(request)
-        upload = _Upload(self, self._owner(request))
+        upload = _Upload(self, owner_of(request.scope))
         reader = MultipartReader.of(request.headers.get("content-type", ""))
         try:
             async for data in request.stream():
@@ -119,17 +122,14 @@ class FileApi:
 
     def sees(self, request: Request) -> int | None:
         """Return whose things the client sees; None: everybody's."""
-        client = self._owner(request)
-        if client is None or client.uid in {_ROOT, self.owner_uid}:
-            return None
-        return client.uid
+        return whose(request.scope, self.owner_uid)
 
     @property
     def store(self) -> Store:
         """Where the files are."""
         return self.service.jobs.store
 
-    def describe(self, name: str, owner: Submitter | None, kept: float) -> StoredFile:
+    def describe(self, name: str, owner: Submitter, kept: float) -> StoredFile:
         """Return a new file, which is not in the store yet."""
         now = self.wall_clock()
         return StoredFile(
@@ -137,16 +137,19 @@ class FileApi:
             name=name[:NAME_CHARS_MAX] or "batch.jsonl",
             purpose="batch",
             created_at=now,
-            submitter=None if owner is None else owner.uid,
+            submitter=owner.uid,
             expires_at=now + kept,
         )
 
     async def _list(self, request: Request) -> Response:
         files = await self.store.list_files(submitter=self.sees(request))
         query = request.query_params
-        purpose = query.get("purpose")
+        refuse_extras(dict(query), _QUERY, "")
+        purpose, order = query.get("purpose"), query.get("order", "desc")
+        if order not in {"asc", "desc"}:
+            raise unknown("order", order, "asc, desc")
         shown = [f for f in files if purpose is None or f.purpose == purpose]
-        if query.get("order") == "asc":
+        if order == "asc":
             shown.reverse()
         if (after := query.get("after")) is not None:
             ids = [file.id for file in shown]
@@ -163,7 +166,7 @@ class FileApi:
         refuse_extras(fields, frozenset({"purpose", "filename"}), "")
         check_purpose(text_field(fields, "purpose", ""))
         name = text_field(fields, "filename", "") or ""
-        file = self.describe(name, self._owner(request), KEPT)
+        file = self.describe(name, owner_of(request.scope), KEPT)
         await self.store.create_file(file)
         return json_value(file_fields(file))
 
@@ -173,12 +176,18 @@ class FileApi:
         if file.purpose != "batch" or self.service.batch_jobs.uses(file.id):
             msg = f"file {file.id} cannot be added to: a batch uses it"
             raise Conflict(msg)
-        if offset != file.body_bytes:
-            msg = f"file {file.id} has {file.body_bytes} bytes: go on from there"
-            raise Conflict(msg)
         data = await request.body()
-        check_size(file.body_bytes + len(data))
-        return json_value(file_fields(await self.store.append_to_file(file.id, data)))
+        async with self._appending:
+            # Only now: whoever has sent this piece twice must not add it twice.
+            size = (await self.store.get_file(file.id)).body_bytes
+            if offset != size:
+                msg = f"file {file.id} has {size} bytes: go on from there"
+                raise Conflict(msg)
+            check_size(size + len(data))
+            # Shielded: the next must find what a client that has gone has added.
+            with trio.CancelScope(shield=True):
+                file = await self.store.append_to_file(file.id, data)
+        return json_value(file_fields(file))
 
     async def _pieces(self, file: str, offset: int, end: int) -> AsyncIterator[bytes]:
         while offset < end:
@@ -187,9 +196,6 @@ class FileApi:
             offset += len(data)
             yield data
 
-    def _owner(self, request: Request) -> Submitter | None:
-        return peer(request.scope)
-
 
 @final
 @attrs.define(eq=False)
@@ -197,7 +203,7 @@ class _Upload:
     """A form on its way into the store: its file in pieces, its fields whole."""
 
     _api: FileApi
-    _owner: Submitter | None
+    _owner: Submitter
     _fields: dict[str, bytes] = attrs.field(factory=dict[str, bytes])
     _field: str | None = None
     """Which field comes; None: the file."""
@@ -233,6 +239,8 @@ class _Upload:
         if self._file is None:
             raise InvalidRequest("file: is required", param="file")
         check_purpose(self._text("purpose"))
+        if (anchor := self._text(_ANCHOR)) not in {None, "created_at"}:
+            raise unknown(_ANCHOR, anchor, "created_at")
         if self._kept() != KEPT and self._file.expires_at is not None:
             kept = self._file.expires_at - self._file.created_at
             if kept != self._kept():

@@ -140,7 +140,7 @@ def read_last_id(headers: Iterable[Header]) -> int:
 
 
 def _states(given: list[str]) -> frozenset[JobState]:
-    words = [word for value in given for word in value.split(",") if word]
+    words = [word for value in given for word in value.split(",")]
     for word in words:
         if word not in list(JobState):
             raise unknown("state", word, ", ".join(JobState))

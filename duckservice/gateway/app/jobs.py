@@ -1,8 +1,4 @@
-"""/v1/jobs: durable jobs over HTTP, submitted, looked at, waited for and changed.
-
-Who runs the daemon, and root, see all jobs; everybody else sees their own, and the
-others' are not there.
-"""
+"""/v1/jobs: durable jobs over HTTP, submitted, looked at, waited for and changed."""
 
 from __future__ import annotations
 
@@ -17,10 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from duckservice.call import CallOptions, Submitter
-from duckservice.errors import DuckError, InvalidRequest, NotFound, PermissionDenied
+from duckservice.call import CallOptions
+from duckservice.errors import DuckError, InvalidRequest, NotFound
 from duckservice.gateway.app.api import ServiceApi
-from duckservice.gateway.app.exchange import peer
 from duckservice.gateway.app.job_bulk import BulkSubmission, LineReader
 from duckservice.gateway.app.job_query import (
     read_changes,
@@ -29,6 +24,7 @@ from duckservice.gateway.app.job_query import (
     read_wait,
 )
 from duckservice.gateway.app.job_stream import JobStream
+from duckservice.gateway.app.owners import owner_of, whose
 from duckservice.gateway.app.replies import json_bytes, json_value
 from duckservice.gateway.wire.headers import Header, header_value, read_options, usd
 from duckservice.job_json import attempt_fields, job_fields, read_submission
@@ -37,7 +33,6 @@ from duckservice.jobs import Jobs, JobView
 _Action: TypeAlias = Literal["cancel", "retry", "hold", "release"]
 _ACTIONS: Final[tuple[_Action, ...]] = ("cancel", "retry", "hold", "release")
 
-_ROOT: Final = 0
 _LINES: Final = frozenset(
     {
         "application/x-ndjson",
@@ -128,7 +123,7 @@ class JobApi:
         reader = LineReader(
             options=self._options(request, headers),
             idempotency_key=request.headers.get("idempotency-key"),
-            submitter=_client(request),
+            submitter=owner_of(request.scope),
             max_attempts=self._max_attempts,
             wall_clock=self.wall_clock,
         )
@@ -216,7 +211,7 @@ class JobApi:
     def _options(self, request: Request, headers: list[Header]) -> CallOptions:
         options = read_options(
             headers,
-            submitter=_client(request),
+            submitter=owner_of(request.scope),
             now_wall=self.wall_clock(),
             now_trio=trio.current_time(),
             new_request_id=self.service.new_request_id,
@@ -227,8 +222,7 @@ class JobApi:
 
     def _only(self, request: Request) -> int | None:
         """Return whose jobs alone the client may see; None: everybody's."""
-        uid = _client(request).uid
-        return None if uid in {_ROOT, self.owner_uid} else uid
+        return whose(request.scope, self.owner_uid)
 
     async def _allowed(self, request: Request) -> JobView:
         """Return the job that the path names, if the client may see it."""
@@ -255,14 +249,6 @@ class JobApi:
 def _headers(request: Request) -> list[Header]:
     headers: list[Header] = request.scope["headers"]
     return headers
-
-
-def _client(request: Request) -> Submitter:
-    client = peer(request.scope)
-    if client is None:
-        msg = "jobs belong to somebody, and nobody knows who is at this connection"
-        raise PermissionDenied(msg)
-    return client
 
 
 def _about(view: JobView) -> list[Header]:
