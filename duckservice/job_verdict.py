@@ -14,7 +14,7 @@ import attrs
 
 from duckservice.core import retry
 from duckservice.core.job import JobError
-from duckservice.core.retry import RETRY_AFTER_MAX, RetryPolicy
+from duckservice.core.retry import RETRY_AFTER_MAX, RetriesSpent, RetryPolicy
 from duckservice.errors import (
     BudgetExceeded,
     CircuitOpen,
@@ -96,6 +96,8 @@ def _why(error: DuckError) -> str | None:
             return f"budget:{name}"
         case Draining():
             return "queued"
+        case RetriesSpent():
+            return "retry_backoff"
         case Unavailable(provider=None):
             return "queued"
         case _:

@@ -29,7 +29,13 @@ from duckservice.completion import (
 from duckservice.config import Config
 from duckservice.core import circuit_breaker, retry
 from duckservice.core.pricing import usd
-from duckservice.core.retry import FailOver, GiveUp, Retry, RetryPolicy
+from duckservice.core.retry import (
+    FailOver,
+    GiveUp,
+    RetriesSpent,
+    Retry,
+    RetryPolicy,
+)
 from duckservice.core.route import Candidate, NoneEligible, order
 from duckservice.errors import (
     BadProviderResponse,
@@ -42,7 +48,6 @@ from duckservice.errors import (
     ModelNotFound,
     NoAvailableProvider,
     RequestError,
-    Unavailable,
 )
 from duckservice.spending import likely_cost, worst_cost
 from duckservice.tree import Guarded, Parts, Seams
@@ -53,8 +58,8 @@ MODEL_CHARS_MAX = 256
 #: So many models' providers are remembered.
 SERVING_MAX = 1000
 
-#: Seconds after which a request may be repeated that the retry budget refuses now.
-RETRY_BUDGET_PAUSE = 5.0
+#: Seconds that who may not ask anybody waits, if no better time is known.
+HELD_PAUSE = 5.0
 
 T = TypeVar("T")
 R = TypeVar("R", ChatRequest, EmbeddingRequest)
@@ -343,10 +348,12 @@ class Service:
         watch = call.options.watch
         before = None if watch is None else watch.asked_before
         tried = set[str]() if before is None else {before}
+        held = list[Guarded]()
         pause: float | None = None
         while plan:
             guarded, request = plan[0]
             if pause is None and not self._may_begin(call, guarded, request, tried):
+                held.append(guarded)
                 plan.popleft()
                 continue
             try:
@@ -371,8 +378,7 @@ class Service:
             else:
                 await trio.sleep(pause)
         if not errors:
-            msg = "so many requests are being repeated that this one has to wait"
-            raise Unavailable(msg, retry_after=RETRY_BUDGET_PAUSE)
+            raise _retries_spent(held)
         raise _verdict(errors)
 
     def _may_begin(
@@ -566,6 +572,16 @@ def _spend_retry(guarded: Guarded) -> bool:
         return False
     its.retry_budget = budget
     return True
+
+
+def _retries_spent(held: Sequence[Guarded]) -> RetriesSpent:
+    """Return the error for who has been asked before, and must not be asked yet."""
+    now = trio.current_time()
+    at = [retry.next_retry_at(guarded.board.retry_budget, now) for guarded in held]
+    msg = "so many requests are being repeated that this one has to wait"
+    wait = min(at, default=now) - now
+    # A little later than that: what rests comes back after its time.
+    return RetriesSpent(msg, retry_after=wait + 0.1 if wait > 0 else HELD_PAUSE)
 
 
 def _candidate(

@@ -142,6 +142,21 @@ def spend(budget: RetryBudget, now: float) -> RetryBudget | None:
     return RetryBudget(budget.tenths - _TENTHS_PER_RETRY, rests)
 
 
+def next_retry_at(budget: RetryBudget, now: float) -> float:
+    """Return when `spend` will next allow a retry, if nothing else is sent."""
+    budget = _woken(budget, now)
+    tenths, at = budget.tenths, now
+    for until, rests in budget.resting:
+        if tenths >= _TENTHS_PER_RETRY:
+            break
+        tenths, at = tenths + rests, until
+    return at
+
+
+class RetriesSpent(Unavailable):
+    """A retry has to wait: too many requests of its provider are being repeated."""
+
+
 def _woken(budget: RetryBudget, now: float) -> RetryBudget:
     if not budget.resting or budget.resting[0][0] >= now:
         return budget

@@ -16,6 +16,7 @@ from duckservice.core.retry import (
     backoff,
     decide,
     earn,
+    next_retry_at,
     spend,
 )
 
@@ -252,6 +253,20 @@ def test_the_reserve_is_ten_and_no_idle_time_makes_it_more():
         budget = earn(budget, 5000.0)
     assert spend(budget, 5000.0) is None
     assert spend(earn(budget, 5000.0), 5000.0) is not None
+
+
+@given(st.integers(0, 30), st.lists(st.floats(0, 30), max_size=30))
+def test_the_next_retry_is_allowed_when_it_is_said_to_be(firsts, gaps):
+    budget, now = RetryBudget(), 0.0
+    for gap in gaps:
+        now += gap
+        budget = spend(budget, now) or budget
+    for _ in range(firsts):
+        budget = earn(budget, now)
+    at = next_retry_at(budget, now)
+    if at > now:
+        assert spend(budget, at) is None
+    assert spend(budget, at + 0.1) is not None
 
 
 def test_what_was_spent_comes_back_after_a_minute_and_nothing_waits_for_ever():

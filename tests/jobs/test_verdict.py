@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from duckservice.core.retry import RetryPolicy
+from duckservice.core.retry import RetriesSpent, RetryPolicy
 from duckservice.errors import (
     BudgetExceeded,
     CircuitOpen,
@@ -55,6 +55,10 @@ EMPTY.budget = "daily"
         (EMPTY, Snooze(until=NOW + 5000, reason="budget:daily")),
         (QueueFull("full"), Snooze(until=NOW + PAUSE, reason="queued")),
         (Unavailable("restarting"), Snooze(until=NOW + PAUSE, reason="queued")),
+        (
+            RetriesSpent("repeated", retry_after=60.1),
+            Snooze(until=NOW + 60.1, reason="retry_backoff"),
+        ),
         (no_provider(LATER, OPEN), Snooze(until=NOW + 9, reason="breaker_open:b")),
         (
             RateLimited("late", provider="a", retry_after=1e9),
