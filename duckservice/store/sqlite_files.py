@@ -106,10 +106,10 @@ def _read(db: sqlite3.Connection, file: str, offset: int, size: int) -> bytes:
     end = min(offset + size, its.body_bytes)
     # The part that holds the offset is the last that does not start behind it.
     found = db.execute(
-        "SELECT start, data FROM file_part WHERE file = ?1 AND start < ?2 AND start >="
-        " (SELECT max(start) FROM file_part WHERE file = ?1 AND start <= ?3)"
+        "SELECT start, data FROM file_part WHERE file = ? AND start < ? AND start >="
+        " (SELECT max(start) FROM file_part WHERE file = ? AND start <= ?)"
         " ORDER BY start",
-        (seq, end, offset),
+        (seq, end, seq, offset),
     )
     return b"".join(
         data[max(0, offset - start) : max(0, end - start)] for start, data in found
