@@ -30,6 +30,9 @@ from duckservice.store.base import (
 STORE_PAUSE = 1.0
 """Seconds before a store that cannot do its work is asked again."""
 
+RETRY_MEMORY = 60.0
+"""Seconds after which an attempt is no retry any more: the retry budget's minute."""
+
 T = TypeVar("T")
 
 
@@ -68,10 +71,20 @@ class JobAttempts:
     def asked_before(self) -> str | None:
         """Whom the job's last attempt has asked, if it is tried again for a failure.
 
-        An attempt that was lost leaves no error: who died was not the provider.
+        An attempt that was lost leaves no error: who died was not the provider. One
+        that failed more than a minute ago counts no more: retries are limited in
+        every minute, and what has waited through an outage is to go on after it.
         """
         job = self.its.job
-        return job.provider if job.attempt and job.errors else None
+        return job.provider if job.attempt and self.memory_left > 0 else None
+
+    @property
+    def memory_left(self) -> float:
+        """Seconds for which a new attempt of the job is a retry of its last failure."""
+        errors = self.its.job.errors
+        if not errors:
+            return 0.0
+        return errors[-1].at + RETRY_MEMORY - self.wall_clock()
 
     def permitted(self, provider: str) -> None:  # noqa: ARG002 - the protocol's
         """Take note that the turn has come: the next job may be claimed."""

@@ -23,6 +23,7 @@ import trio
 from duckservice.actors.job_board import JobBoard, RunningJob
 from duckservice.call import CallOptions, NotBegun
 from duckservice.core.job import IllegalTransition
+from duckservice.core.retry import RetriesSpent
 from duckservice.errors import DuckError
 from duckservice.job_attempts import JobAttempts
 from duckservice.job_deltas import StreamKeeper
@@ -120,6 +121,10 @@ class JobRun:
         except DuckError as error:
             if self._attempts.must_not_repeat:
                 return Crash(blame=False)
+            if isinstance(error, RetriesSpent) and error.retry_after is not None:
+                # The budget may have room before; this is when it needs none.
+                left = max(0.1, self._attempts.memory_left)
+                error.retry_after = min(error.retry_after, left)
             return after(error, self._situation())
 
     # What becomes of the job.
