@@ -80,8 +80,6 @@ def read_submission(
     options_at: float = 0.0,
     idempotency_key: str | None = None,
     submitter: Submitter | None = None,
-    batch: str | None = None,
-    line: int | None = None,
 ) -> Submission:
     """Read a body of ``POST /v1/jobs``, or one line of a bulk submission.
 
@@ -106,8 +104,6 @@ def read_submission(
         options_at=options_at,
         idempotency_key=idempotency_key,
         submitter=submitter,
-        batch=batch,
-        line=line,
     )
 
 
@@ -121,8 +117,6 @@ def make_submission(
     options_at: float = 0.0,
     idempotency_key: str | None = None,
     submitter: Submitter | None = None,
-    batch: str | None = None,
-    line: int | None = None,
 ) -> Submission:
     """As `read_submission`, where *request* is the body of the request itself.
 
@@ -132,11 +126,14 @@ def make_submission(
     its = options or CallOptions()
     kind = _kind(fields)
     tags = {**its.tags, **_tags(fields)}
-    deadline = _time(fields, "deadline", now)
+    deadline = read_time(fields, "deadline", now)
     if deadline is None and its.deadline is not None:
         deadline = now + its.deadline - options_at
     if deadline is not None and deadline <= now:
         raise refused("deadline", "has passed already")
+    not_before = read_time(fields, "not_before", now)
+    if deadline is not None and not_before is not None and not_before >= deadline:
+        raise refused("not_before", "is not before the deadline: it could never run")
     priority = _priority(fields) or its.priority
     max_cost = _max_cost(fields)
     attempts = integer(fields, "max_attempts", "", least=1, most=ATTEMPTS_MAX)
@@ -148,13 +145,11 @@ def make_submission(
         tags=tags,
         submitter=submitter or its.submitter,
         deadline=deadline,
-        not_before=_time(fields, "not_before", now),
+        not_before=not_before,
         max_cost=its.max_cost if max_cost is None else max_cost,
         max_attempts=max_attempts if attempts is None else attempts,
         on_interrupt=_on_interrupt(fields),
         hold=flag(fields, "hold", "") is True,
-        batch=batch,
-        line=line,
         idempotency_key=idempotency_key,
         fingerprint=_fingerprint(fields, request, priority, tags, its.max_cost),
     )
@@ -289,8 +284,12 @@ def _tags(fields: Fields) -> dict[str, str]:
     return tags
 
 
-def _time(fields: Fields, key: str, now: float) -> float | None:
-    """Return a time in seconds since the epoch."""
+def read_time(fields: Fields, key: str, now: float) -> float | None:
+    """Return a time in seconds since the epoch; None where it is not said.
+
+    Raises:
+        InvalidRequest: it is no time, or more than a year away.
+    """
     value: object = fields.get(key)
     seconds: float | None = None
     if value is None:

@@ -89,6 +89,7 @@ def test_money_is_read_as_it_was_written():
         ({"deadline": True}, "deadline"),
         ({"deadline": 1e9}, "deadline"),
         ({"not_before": []}, "not_before"),
+        ({"not_before": 60, "deadline": 60}, "not_before"),
         ({"max_cost_usd": -1}, "max_cost_usd"),
         ({"max_cost_usd": "NaN"}, "max_cost_usd"),
         ({"max_cost_usd": True}, "max_cost_usd"),

@@ -20,7 +20,8 @@ from duckservice.gateway.wire.fields import (
     text,
     unknown,
 )
-from duckservice.gateway.wire.headers import DEADLINE_SECONDS_MAX, Header, timestamp
+from duckservice.gateway.wire.headers import Header
+from duckservice.job_json import read_time
 from duckservice.store.base import JobFilter
 
 WAIT_SECONDS_MAX = 600.0
@@ -30,7 +31,6 @@ PAGE = 100
 LAST_ID_MAX = 2**53
 
 _WAIT = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
-_SECONDS = _WAIT
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 _ONCE = ("model", "batch", "since", "limit", "cursor")
 _MANY = ("state", "tag")
@@ -155,20 +155,7 @@ def _tag(word: str) -> tuple[str, str]:
 
 
 def _deadline(fields: Fields, now: float) -> float | None:
-    value: object = fields.get("deadline")
-    seconds: float | None = None
-    if value is None:
-        return None
-    if type(value) is int or type(value) is float:
-        seconds = float(value)
-    elif type(value) is str:
-        moment = timestamp(value)
-        if moment is not None:
-            seconds = moment - now
-        elif _SECONDS.fullmatch(value):
-            seconds = float(value)
-    if seconds is None:
-        raise refused("deadline", "must be seconds from now, or an RFC 3339 time")
-    if not 0 < seconds <= DEADLINE_SECONDS_MAX:
-        raise refused("deadline", "must be in the future, and within a year")
-    return now + seconds
+    deadline = read_time(fields, "deadline", now)
+    if deadline is not None and deadline <= now:
+        raise refused("deadline", "must be in the future")
+    return deadline
