@@ -89,6 +89,9 @@ async def test_no_accepted_job_is_lost_or_doubled_by_crashes_of_actors(folder):
     assert not verdict["wrong"], "\n".join(verdict["wrong"])
     figures = verdict["figures"]
     assert figures["lost"] == 0
+    # A crash may come between an attempt's record and its count in the sums that are
+    # kept in memory; what it has cost is in them all the same.
+    assert 0 <= figures["uncounted"] <= figures["faults"]
     assert figures["paid_twice_under_fail"] == 0
     assert crashed[JOBS], "no job's task was crashed"
     assert set(crashed) >= {"store", "dispatcher/dispatcher", "request_queue"}
