@@ -30,6 +30,9 @@ from duckservice.store.base import (
 STORE_PAUSE = 1.0
 """Seconds before a store that cannot do its work is asked again."""
 
+BEGIN_MAX = 30.0
+"""Seconds in which the store must have written an attempt down: a disk may hang."""
+
 RETRY_MEMORY = 60.0
 """Seconds after which an attempt is no retry any more: the retry budget's minute."""
 
@@ -102,8 +105,11 @@ class JobAttempts:
         if self._must_stop() or self.must_not_repeat:
             raise NotBegun
         # Shielded: whoever is cancelled here would not know whether it is written.
-        with trio.CancelScope(shield=True):
+        with trio.move_on_after(BEGIN_MAX, shield=True) as scope:
             await self._begin(info)
+        if scope.cancelled_caught:
+            self._in_doubt()
+            raise NotBegun
         if self._must_stop():
             # It was cancelled, or its time has run out, while this was written.
             self._end = AttemptEnd(outcome="cancelled", usage=Usage(), cost=0)
@@ -199,11 +205,16 @@ class JobAttempts:
             self.refused = Fail(error=self._used_up(now), retry_at=None)
             raise NotBegun from error
         except StoreUnavailable as error:
-            self._maybe_open = True
-            self.refused = Snooze(until=now + STORE_PAUSE, reason="queued")
+            self._in_doubt()
             raise NotBegun from error
         self.current, self._end, self._sent = record.id, None, True
         self.used += 1
+
+    def _in_doubt(self) -> None:
+        """The attempt may be written down, and is not to be sent."""
+        self._maybe_open = True
+        until = self.wall_clock() + STORE_PAUSE
+        self.refused = Snooze(until=until, reason="queued")
 
     async def _settle_last(self, now: float) -> None:
         """Settle the attempt before this one, which another provider has failed."""

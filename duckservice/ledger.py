@@ -61,9 +61,9 @@ class LedgerBuffer:
         while self._waiting:
             some = self._waiting[:BATCH_MAX]
             try:
-                # Whoever is cancelled there would not know whether it is written.
-                with trio.CancelScope(shield=True):
-                    await _record(store, some)
+                # Whoever is cancelled here does not know whether it is written, and
+                # writes it again: what is there already is passed over.
+                await _record(store, some)
             except StoreUnavailable:
                 await trio.sleep(STORE_PAUSE)
                 continue

@@ -171,3 +171,22 @@ async def test_a_pause_that_the_store_has_not_heard_of_outlasts_the_store(
         id_ = (await service.jobs.submit(job())).job.id
         await trio.sleep(10)
         assert (await service.jobs.get(id_)).wait_reason == "paused"
+
+
+async def test_a_store_that_hangs_as_an_attempt_begins_holds_nobody_for_ever(
+    autojump_clock,
+) -> None:
+    store = MemoryStore()
+    begin, hung = store.begin_attempt, []
+
+    async def hangs_once(*args: Any, **more: Any) -> Any:
+        if not hung:
+            hung.append(True)
+            await trio.sleep_forever()
+        return await begin(*args, **more)
+
+    store.begin_attempt = hangs_once  # type: ignore[method-assign]
+    async with running(mock_config("a"), store, a=mock("a")) as (service, _):
+        id_ = (await service.jobs.submit(job())).job.id
+        with trio.fail_after(120):
+            assert (await service.jobs.wait(id_)).job.state is JobState.COMPLETED
