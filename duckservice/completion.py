@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
-WireFormat: TypeAlias = Literal["openai", "anthropic"]
+WireFormat: TypeAlias = Literal["openai", "anthropic", "responses"]
 """The wire formats in which a client may speak to us."""
 
 Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
@@ -332,6 +332,8 @@ class ToolCallDelta:
     name: str | None = None
     arguments: str = ""
     choice: int = 0
+    extra: Mapping[str, Any] = NOTHING
+    """What must go back with the call, e.g. Gemini's ``extra_content``."""
 
 
 @attrs.frozen(kw_only=True)
@@ -383,6 +385,44 @@ class Embeddings:
     model: str
     vectors: tuple[tuple[float, ...], ...]
     usage: Usage
+
+
+@attrs.frozen(kw_only=True)
+class ImageRequest:
+    """A request for pictures of what a text says."""
+
+    model: str
+    prompt: str
+    n: int | None = None
+    size: str | None = None
+    """``WIDTHxHEIGHT`` in pixels, or ``auto``."""
+    quality: str | None = None
+    response_format: Literal["url", "b64_json"] | None = None
+    user: str | None = None
+    extra: Mapping[str, Any] = NOTHING
+    """Fields that only OpenAI's format knows."""
+
+
+@attrs.frozen(kw_only=True)
+class GeneratedImage:
+    """One picture: base64 ``data``, or a URL from which the client can fetch it."""
+
+    data: str | None = None
+    url: str | None = None
+    media_type: str | None = None
+    revised_prompt: str | None = None
+    """What the provider made of the prompt."""
+
+
+@attrs.frozen(kw_only=True)
+class Images:
+    """The pictures that were asked for."""
+
+    model: str
+    images: tuple[GeneratedImage, ...]
+    usage: Usage
+    created: int = 0
+    extra: Mapping[str, Any] = NOTHING
 
 
 @attrs.frozen(kw_only=True)

@@ -13,7 +13,26 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, final
 
 import attrs
 
-AdapterName: TypeAlias = Literal["openai", "anthropic", "openai-compatible", "mock"]
+AdapterName: TypeAlias = Literal[
+    "openai",
+    "anthropic",
+    "gemini",
+    "azure",
+    "vertex",
+    "bedrock",
+    "groq",
+    "openrouter",
+    "cohere",
+    "mistral",
+    "deepseek",
+    "xai",
+    "together",
+    "huggingface",
+    "ollama",
+    "openai-compatible",
+    "mock",
+]
+Api: TypeAlias = Literal["chat", "responses"]
 Strategy: TypeAlias = Literal[
     "priority", "cheapest", "fastest", "least_busy", "weighted"
 ]
@@ -118,6 +137,22 @@ Seconds: TypeAlias = Annotated[float, Duration()]
 SecondsOrZero: TypeAlias = Annotated[float, Duration(zero=True)]
 Dollars: TypeAlias = Annotated[str, Money()]
 ModelName: TypeAlias = Annotated[str, Text(chars_max=256)]
+
+BASE_URLS: Final[Mapping[AdapterName, str]] = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "gemini": "https://generativelanguage.googleapis.com/v1beta",
+    "groq": "https://api.groq.com/openai/v1",
+    "openrouter": "https://openrouter.ai/api/v1",
+    "cohere": "https://api.cohere.com",
+    "mistral": "https://api.mistral.ai/v1",
+    "deepseek": "https://api.deepseek.com",
+    "xai": "https://api.x.ai/v1",
+    "together": "https://api.together.xyz/v1",
+    "huggingface": "https://router.huggingface.co/v1",
+    "ollama": "http://127.0.0.1:11434",
+}
+"""Where an adapter's provider listens, if it is the same for all of its users."""
 
 MOCK_MODELS: Final = ("mock-echo", "mock-*")
 """What the mock adapter serves by default; the first is what `duck ask` asks."""
@@ -240,6 +275,20 @@ class ProviderConfig:
     """The name of its table."""
     adapter: AdapterName
     api_key: Secret | None = None
+    api_keys: tuple[Secret, ...] = ()
+    """More keys of the same provider, taken when one is refused or used up."""
+    api: Api = "chat"
+    """Which of OpenAI's two APIs is spoken: Chat Completions, or Responses."""
+    api_version: Annotated[str, Text(chars_max=64, empty=True)] = ""
+    """Azure's, for its deployments' paths; Anthropic's."""
+    organization: Annotated[str, Text(chars_max=256, empty=True)] = ""
+    """OpenAI's."""
+    project: Annotated[str, Text(chars_max=256, empty=True)] = ""
+    """OpenAI's, or Google Cloud's."""
+    location: Annotated[str, Text(chars_max=64, empty=True)] = ""
+    """Google Cloud's region, e.g. ``europe-west4``, or ``global``."""
+    region: Annotated[str, Text(chars_max=64, empty=True)] = ""
+    """AWS's, e.g. ``eu-central-1``."""
     base_url: Annotated[str, BaseUrl()] = ""
     """Without a slash at its end; empty only for `mock`, and in values made in Python."""
     models: tuple[ModelName, ...] = ()
@@ -256,6 +305,11 @@ class ProviderConfig:
     limits: LimitsConfig = attrs.field(factory=LimitsConfig)
     breaker: BreakerConfig = attrs.field(factory=BreakerConfig)
     price: PriceConfig | None = None
+
+
+def base_url_of(provider: ProviderConfig) -> str:
+    """Return where *provider* listens; empty where it is for the config to say."""
+    return provider.base_url or BASE_URLS.get(provider.adapter, "")
 
 
 @attrs.frozen(kw_only=True)

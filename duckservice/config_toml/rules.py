@@ -16,31 +16,21 @@ import attrs
 from duckservice.config import (
     MOCK_MODELS,
     AccessConfig,
-    AdapterName,
     CacheConfig,
     Config,
     ProviderConfig,
     RetryConfig,
     ServiceConfig,
     StoreConfig,
+    base_url_of,
 )
 from duckservice.config_toml.refused import Refused, quoted
 from duckservice.config_toml.secrets import is_literal
 
-LATER_ADAPTERS: Final = (
-    "gemini", "azure", "vertex", "bedrock", "groq", "openrouter", "cohere", "mistral",
-    "deepseek", "xai", "together", "huggingface", "ollama",
-)  # fmt: skip
-
-BASE_URLS: Final[Mapping[AdapterName, str]] = {
-    "openai": "https://api.openai.com/v1",
-    "anthropic": "https://api.anthropic.com",
-}
-
 
 def with_defaults(provider: ProviderConfig) -> ProviderConfig:
     """Return *provider* with what its adapter says by default."""
-    base_url = provider.base_url or BASE_URLS.get(provider.adapter, "")
+    base_url = base_url_of(provider)
     models = provider.models
     if not models and provider.adapter == "mock":
         models = MOCK_MODELS
@@ -124,6 +114,26 @@ def _endpoint(provider: ProviderConfig) -> Iterator[Refused]:
             hint='such as "http://127.0.0.1:11434/v1"',
             key=("base_url",),
         )
+    if provider.adapter == "azure" and not provider.base_url:
+        yield Refused(
+            "nothing",
+            "the resource's URL, which adapter azure needs",
+            hint='such as "https://NAME.openai.azure.com"',
+            key=("base_url",),
+        )
+    if provider.adapter == "bedrock" and not (provider.region or provider.base_url):
+        yield Refused(
+            "nothing",
+            "the AWS region, which adapter bedrock needs",
+            hint='such as "eu-central-1"',
+            key=("region",),
+        )
+    if provider.adapter == "vertex" and not provider.project:
+        yield Refused(
+            "nothing",
+            "the Google Cloud project, which adapter vertex needs",
+            key=("project",),
+        )
 
 
 def _privacy(provider: ProviderConfig) -> Iterator[Refused]:
@@ -159,7 +169,7 @@ _RULES: Final[Mapping[type, tuple[_Rule, ...]]] = {
     RetryConfig: ((frozenset({"base_delay", "max_delay"}), _retry),),
     CacheConfig: ((frozenset({"enabled"}), _cache),),
     ProviderConfig: (
-        (frozenset({"adapter", "base_url"}), _endpoint),
+        (frozenset({"adapter", "base_url", "region", "project"}), _endpoint),
         (frozenset({"api_key", "base_url"}), _privacy),
     ),
 }

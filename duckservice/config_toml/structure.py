@@ -90,13 +90,6 @@ def _literal_hook(kind: Any, _: Converter) -> Hook:
     def choose(value: Any, _kind: Any) -> str:
         if isinstance(value, str) and value in names:
             return value
-        if names == _ADAPTERS and value in rules.LATER_ADAPTERS:
-            raise Refused(
-                shown(value),
-                one_of(names),
-                hint="not available in this version; for an OpenAI-compatible"
-                ' endpoint use adapter = "openai-compatible"',
-            )
         hint = did_you_mean(value, names) if isinstance(value, str) else ""
         raise Refused(shown(value), one_of(names), hint=hint)
 
@@ -154,8 +147,7 @@ def _provider_table(name: str, value: Any) -> dict[str, Any]:
     table = _table(value)
     if "name" in table:
         raise _unknown("name", ProviderConfig)
-    known = name in _ADAPTERS or name in rules.LATER_ADAPTERS
-    return ({"adapter": name} if known else {}) | table | {"name": name}
+    return ({"adapter": name} if name in _ADAPTERS else {}) | table | {"name": name}
 
 
 def _each(

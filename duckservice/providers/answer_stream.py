@@ -11,8 +11,9 @@ from typing import Protocol, final
 from duckservice.completion import Chunk
 from duckservice.errors import DuckError
 from duckservice.providers.failures import Classifier
+from duckservice.providers.framing import Framing, FramingError, StreamEvent
 from duckservice.providers.reading import UNREADABLE, Malformed, why_unreadable
-from duckservice.providers.sse import SseEvent, SseOverflow, SseParser
+from duckservice.providers.sse import SseParser
 
 
 class EventDecoder(Protocol):
@@ -53,18 +54,18 @@ class AnswerStream:
     the failure raised by the next call: no text that arrived is lost.
     """
 
-    __slots__ = ("_decoder", "_errors", "_failure", "_parser")
+    __slots__ = ("_decoder", "_errors", "_failure", "_framing")
 
     def __init__(
         self,
         decoder: EventDecoder,
         errors: Classifier,
-        *,
-        event_bytes_max: int = 1024 * 1024,
+        framing: Framing | None = None,
     ) -> None:
+        """Read events of *framing* (server-sent events where none is given)."""
         self._decoder = decoder
         self._errors = errors
-        self._parser = SseParser(event_bytes_max=event_bytes_max)
+        self._framing: Framing = SseParser() if framing is None else framing
         self._failure: DuckError | None = None
 
     @property
@@ -95,8 +96,8 @@ class AnswerStream:
         if self._decoder.complete:
             return chunks
         try:
-            events = self._parser.feed(data)
-        except SseOverflow as error:
+            events = self._framing.feed(data)
+        except FramingError as error:
             self._failure = self._errors.bad_response(str(error))
             return chunks
         for event in events:
@@ -113,7 +114,7 @@ class AnswerStream:
         """
         chunks: list[Chunk] = []
         if not self.ended:
-            rest = self._parser.close()
+            rest = self._framing.close()
             if rest is not None and rest.data:
                 self._take(rest, chunks)
         if self._failure is not None:
@@ -122,7 +123,7 @@ class AnswerStream:
             raise self._errors.bad_response("a stream that breaks off before its end")
         return chunks
 
-    def _take(self, event: SseEvent, chunks: list[Chunk]) -> None:
+    def _take(self, event: StreamEvent, chunks: list[Chunk]) -> None:
         try:
             self._decoder.take(event.data, chunks)
         except UNREADABLE as error:

@@ -16,7 +16,9 @@ from duckservice.completion import (
 )
 from duckservice.providers import anthropic_answer, anthropic_request
 from duckservice.providers.answer_stream import AnswerStream, what_it_is
+from duckservice.providers.capabilities import Capabilities
 from duckservice.providers.failures import Classifier
+from duckservice.providers.origin import NAMELESS, Origin
 from duckservice.providers.reading import UNREADABLE, Malformed, text_or, token_count
 
 BASE_URL: Final = "https://api.anthropic.com"
@@ -25,6 +27,15 @@ VERSION: Final = "2023-06-01"
 """Of the API, sent with every request; the only one in use."""
 
 MODELS: Final = ("claude-*",)
+
+CAPABILITIES: Final = Capabilities(
+    n_max=1,
+    temperature_max=1.0,
+    json_object=False,
+    seed=False,
+    penalties=False,
+    count_tokens="endpoint",
+)
 
 MODELS_PATH: Final = "/v1/models?limit=1000"
 
@@ -38,8 +49,12 @@ class AnthropicDialect:
     errors: Classifier = attrs.field(repr=False)
 
     @property
-    def chat_path(self) -> str:
-        """Where chats are sent."""
+    def capabilities(self) -> Capabilities:
+        """What Anthropic can do."""
+        return CAPABILITIES
+
+    def chat_path(self, request: ChatRequest, *, stream: bool) -> str:  # noqa: ARG002 - the protocol's
+        """Return where chats are sent."""
         return "/v1/messages"
 
     @property
@@ -48,7 +63,17 @@ class AnthropicDialect:
         return MODELS_PATH
 
     @property
+    def health_path(self) -> str:
+        """What to GET to see whether Anthropic answers."""
+        return "/v1/models?limit=1"
+
+    @property
     def embeddings(self) -> None:
+        """Say that there are none."""
+        return
+
+    @property
+    def images(self) -> None:
         """Say that there are none."""
         return
 
@@ -71,11 +96,11 @@ class AnthropicDialect:
         """Return the body of a chat request."""
         return anthropic_request.encode(request, stream=stream, provider=self.provider)
 
-    def decode(self, body: bytes) -> Completion:
+    def decode(self, body: bytes, origin: Origin = NAMELESS) -> Completion:  # noqa: ARG002 - it says its names itself
         """Return the completion in an answer's body."""
         return anthropic_answer.decode(body, self.errors)
 
-    def open_stream(self) -> AnswerStream:
+    def open_stream(self, origin: Origin = NAMELESS) -> AnswerStream:  # noqa: ARG002 - as above
         """Return the reader of one streamed answer."""
         return AnswerStream(anthropic_answer.MessageEvents(self.errors), self.errors)
 
@@ -107,9 +132,8 @@ class AnthropicCounting:
     provider: str
     errors: Classifier = attrs.field(repr=False)
 
-    @property
-    def path(self) -> str:
-        """Where requests to count are sent."""
+    def path(self, request: ChatRequest) -> str:  # noqa: ARG002 - the protocol's
+        """Return where requests to count are sent."""
         return "/v1/messages/count_tokens"
 
     def encode(self, request: ChatRequest) -> bytes:

@@ -1,27 +1,23 @@
-"""From a provider's config to the provider: what each adapter is by default."""
+"""From a provider's config to the provider."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from time import time
-from typing import TYPE_CHECKING, Final, assert_never
-
-import attrs
+from typing import TYPE_CHECKING, Final
 
 from duckservice.config import ProviderConfig, Secret
 from duckservice.core.pricing import Price
-from duckservice.providers import anthropic, openai, openai_compatible
-from duckservice.providers.anthropic import AnthropicDialect
+from duckservice.providers.adapter import Adapter, Speaker
+from duckservice.providers.adapters import adapter_of
 from duckservice.providers.base import Provider
 from duckservice.providers.failures import Classifier
 from duckservice.providers.http import HttpClient
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.models import ModelNames
-from duckservice.providers.openai import OpenAIDialect
-from duckservice.providers.openai_compatible import compatible_dialect
 from duckservice.providers.prices import Prices
-from duckservice.providers.remote import Dialect, RemoteProvider
+from duckservice.providers.remote import RemoteProvider
 
 if TYPE_CHECKING:
     import httpx
@@ -38,62 +34,22 @@ def make_provider(
     *transport* replaces all that is below HTTP. Raises `ValueError`, free of
     secrets, if the base URL or a header cannot be used.
     """
-    match config.adapter:
-        case "mock":
-            return _mock(config)
-        case "openai":
-            adapter = _Adapter(
-                openai.BASE_URL,
-                openai.MODELS,
-                lambda errors: OpenAIDialect(provider=config.name, errors=errors),
-                price_list="openai",
-            )
-        case "openai-compatible":
-            adapter = _Adapter(
-                openai_compatible.BASE_URL,
-                openai_compatible.MODELS,
-                lambda errors: compatible_dialect(config.name, errors),
-                foreign_models=openai_compatible.FOREIGN_MODELS,
-            )
-        case "anthropic":
-            adapter = _Adapter(
-                anthropic.BASE_URL,
-                anthropic.MODELS,
-                lambda errors: AnthropicDialect(provider=config.name, errors=errors),
-                price_list="anthropic",
-            )
-        case _:
-            assert_never(config.adapter)
-    return _remote(config, adapter, transport, wall_clock)
-
-
-@attrs.frozen
-class _Adapter:
-    """What holds for an adapter where the config is silent."""
-
-    base_url: str
-    models: Sequence[str]
-    dialect: Callable[[Classifier], Dialect]
-    foreign_models: Sequence[str] = ()
-    """Not meant by a default glob."""
-    price_list: str | None = None
-    """Its name in genai-prices; None: found by the base URL."""
-
-
-def _remote(
-    config: ProviderConfig,
-    adapter: _Adapter,
-    transport: httpx.AsyncBaseTransport | None,
-    wall_clock: Callable[[], float],
-) -> RemoteProvider:
-    base_url = config.base_url or adapter.base_url
-    if config.adapter == "anthropic":
-        base_url = base_url.rstrip("/").removesuffix("/v1")  # the paths have it
-    headers = _headers(config)
-    errors = Classifier(config.name, _secrets(headers), wall_clock=wall_clock)
+    if config.adapter == "mock":
+        return _mock(config)
+    adapter = adapter_of(config.adapter)
+    base_url = adapter.base_url(config)
+    headers = _headers(config, adapter)
+    errors = Classifier(
+        config.name,
+        _secrets(headers),
+        reader=adapter.reader,
+        rules=adapter.rules,
+        wall_clock=wall_clock,
+    )
+    speaker = Speaker(provider=config.name, errors=errors, config=config)
     return RemoteProvider(
         name=config.name,
-        dialect=adapter.dialect(errors),
+        dialect=adapter.dialect(speaker),
         http=HttpClient(
             provider=config.name,
             base_url=base_url,
@@ -132,18 +88,18 @@ def _price(config: ProviderConfig) -> Price | None:
     return Price.usd_per_mtok(input=config.price.input, output=config.price.output)
 
 
-def _headers(config: ProviderConfig) -> Mapping[str, str | Secret]:
+def _headers(config: ProviderConfig, adapter: Adapter) -> Mapping[str, str | Secret]:
     """Return the headers of every request; the config's own win."""
     headers: dict[str, str | Secret] = {
         "content-type": "application/json",
         "user-agent": "duckservice",
+        **adapter.headers,
     }
-    if config.adapter == "anthropic":
-        headers["anthropic-version"] = anthropic.VERSION
-    if config.api_key is not None and config.adapter == "anthropic":
-        headers["x-api-key"] = config.api_key
-    elif config.api_key is not None:
-        headers["authorization"] = Secret(f"Bearer {config.api_key.reveal()}")
+    if (key := config.api_key) is not None:
+        bearer = adapter.key_header == "authorization"
+        headers[adapter.key_header] = (
+            Secret(f"Bearer {key.reveal()}") if bearer else key
+        )
     for name, value in config.headers.items():
         is_secret = _SECRET_NAME.search(name) is not None
         headers[name.lower()] = Secret(value) if is_secret else value

@@ -17,7 +17,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 import attrs
 import msgspec
@@ -60,30 +60,42 @@ class Complaint:
     """Seconds, where the body says it in a field."""
 
 
+Reader: TypeAlias = Callable[[int, Mapping[str, str], object], Complaint]
+"""From status, headers (names in lower case) and decoded body to the complaint."""
+
+
 @final
 class Classifier:
-    """Turns one provider's errors into ours, with ``provider`` set and keys masked."""
+    """Turns one provider's errors into ours, with ``provider`` set and keys masked.
+
+    *reader* knows the provider's envelope; *rules* say what is meant by words that
+    are its own, and come before those of all providers.
+    """
 
     def __init__(
         self,
         provider: str,
         secrets: Iterable[str] = (),
         *,
+        reader: Reader | None = None,
+        rules: Iterable[Rule] = (),
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._provider = provider
         self._redact = Redactor(secrets)
+        self._read = read_complaint if reader is None else reader
+        self._rules = (*rules, *_RULES)
         self._wall_clock = wall_clock
 
     def __call__(
         self, status: int, headers: Mapping[str, str], body: bytes
     ) -> DuckError:
         """Return the error that an answer with an error status means."""
-        return self._error(_complaint_in(status, _json_or_none(body)), headers)
+        return self._error(self._read(status, headers, _json_or_none(body)), headers)
 
     def in_band(self, value: object) -> DuckError:
         """Return the error that the JSON object *value* means, come with a 200."""
-        return self._error(_in_band_complaint(value), {})
+        return self._error(_in_band(self._read(500, {}, value), value), {})
 
     def bad_response(self, reason: str) -> BadProviderResponse:
         """Return the error for what is not an answer; *reason* quotes none of it."""
@@ -92,7 +104,7 @@ class Classifier:
         )
 
     def _error(self, complaint: Complaint, headers: Mapping[str, str]) -> DuckError:
-        kind, retryable = verdict(complaint)
+        kind, retryable = verdict(complaint, self._rules)
         if headers.get("x-should-retry") == "false":
             retryable = False
         elif headers.get("x-should-retry") == "true" and retryable is None:
@@ -136,10 +148,12 @@ class Classifier:
         return asked
 
 
-def verdict(complaint: Complaint) -> tuple[type[DuckError], bool | None]:
+def verdict(
+    complaint: Complaint, rules: Iterable[Rule]
+) -> tuple[type[DuckError], bool | None]:
     """Return which error it is, and whether to retry (None: as that error does)."""
     message = complaint.message.lower()
-    for rule in _RULES:
+    for rule in rules:
         if rule.fits(complaint, message):
             return rule.error, rule.retryable
     if complaint.status >= 500:
@@ -150,7 +164,9 @@ def verdict(complaint: Complaint) -> tuple[type[DuckError], bool | None]:
 
 
 @attrs.frozen
-class _Rule:
+class Rule:
+    """What a complaint means that fits."""
+
     error: type[DuckError]
     statuses: frozenset[int] = frozenset()
     """Which it is about; empty: all."""
@@ -161,6 +177,7 @@ class _Rule:
     retryable: bool | None = attrs.field(default=None, kw_only=True)
 
     def fits(self, complaint: Complaint, message: str) -> bool:
+        """Say whether this is about *complaint*; *message* is its own in lower case."""
         if self.statuses and complaint.status not in self.statuses:
             return False
         if not (self.words or self.pattern or self.param):
@@ -172,15 +189,20 @@ class _Rule:
         )
 
 
-def _rule(
+def rule(
     error: type[DuckError],
     *statuses: int,
     words: str = "",
     says: str = "",
     param: str | None = None,
     retryable: bool | None = None,
-) -> _Rule:
-    return _Rule(
+) -> Rule:
+    """Return the rule that an answer with one of *statuses* (none: any) means *error*.
+
+    Where *words* (codes, apart by blanks, in lower case), a pattern for what its
+    message *says*, or a *param* are given, one of them must fit too.
+    """
+    return Rule(
         error,
         frozenset(statuses),
         frozenset(words.split()),
@@ -206,15 +228,15 @@ _NO_MONEY: Final = (
 
 _RULES: Final = (
     # What no waiting and no other request cures comes first: it hides behind 429.
-    _rule(
+    rule(
         QuotaExceeded,
         words="insufficient_quota billing_error billing_hard_limit_reached"
         " billing_not_active insufficient_balance",
         says=_NO_MONEY,
         retryable=False,
     ),
-    _rule(QuotaExceeded, 402, retryable=False),
-    _rule(
+    rule(QuotaExceeded, 402, retryable=False),
+    rule(
         ProviderAuthError,
         400,
         401,
@@ -222,15 +244,15 @@ _RULES: Final = (
         words="invalid_api_key authentication_error api_key_invalid",
         says=_BAD_KEY,
     ),
-    _rule(RequestTooLarge, 413),
-    _rule(RequestTooLarge, words="request_too_large"),
-    _rule(
+    rule(RequestTooLarge, 413),
+    rule(RequestTooLarge, words="request_too_large"),
+    rule(
         RateLimited,
         429,
         says=r"request too large|per day\b",
         retryable=False,
     ),
-    _rule(
+    rule(
         ContextLengthExceeded,
         400,
         422,
@@ -238,7 +260,7 @@ _RULES: Final = (
         " too_many_prompt_tokens model_context_window_exceeded",
         says=_TOO_LONG,
     ),
-    _rule(
+    rule(
         ContentFiltered,
         400,
         403,
@@ -246,25 +268,25 @@ _RULES: Final = (
         " moderation_blocked",
         says=r"content (management|filtering|filter) policy|flagged|moderation",
     ),
-    _rule(
+    rule(
         ModelNotFound,
         400,
         404,
         words="model_not_found invalid_model deploymentnotfound",
         says=_NO_MODEL,
     ),
-    _rule(ModelNotFound, 404, param="model"),
+    rule(ModelNotFound, 404, param="model"),
     # The model wrote a call that its own server refuses; another try may be better.
-    _rule(ProviderError, 400, words="tool_use_failed", retryable=True),
-    _rule(InvalidRequest, 400),
-    _rule(ProviderAuthError, 401, 403),
+    rule(ProviderError, 400, words="tool_use_failed", retryable=True),
+    rule(InvalidRequest, 400),
+    rule(ProviderAuthError, 401, 403),
     # No such path: the base_url is wrong, which is not the caller's fault.
-    _rule(ProviderError, 404, retryable=False),
-    _rule(ProviderTimeout, 408, 504),
-    _rule(ProviderError, 409, retryable=True),
-    _rule(Unprocessable, 422),
-    _rule(RateLimited, 429),
-    _rule(ProviderError, 501, retryable=False),
+    rule(ProviderError, 404, retryable=False),
+    rule(ProviderTimeout, 408, 504),
+    rule(ProviderError, 409, retryable=True),
+    rule(Unprocessable, 422),
+    rule(RateLimited, 429),
+    rule(ProviderError, 501, retryable=False),
 )
 
 
@@ -275,7 +297,12 @@ def _json_or_none(body: bytes) -> object:
         return None
 
 
-def _complaint_in(status: int, body: object) -> Complaint:
+def read_complaint(
+    status: int,
+    headers: Mapping[str, str],  # noqa: ARG001 - some say it there
+    body: object,
+) -> Complaint:
+    """Read an error in any of the envelopes above."""
     outer = mapping_or_empty(body)
     inner = outer.get("error")
     error = mapping_or_empty(inner) or outer
@@ -319,9 +346,8 @@ _STATUS_OF_WORD: Final = {
 }
 
 
-def _in_band_complaint(value: object) -> Complaint:
-    """Read an error that has no status of its own: it, or its words, may name one."""
-    complaint = _complaint_in(500, value)
+def _in_band(complaint: Complaint, value: object) -> Complaint:
+    """Return what *value* means, which came with no status: it, or its words, may name one."""
     error = mapping_or_empty(mapping_or_empty(value).get("error"))
     for said in (error.get("status_code"), error.get("code"), error.get("status")):
         if isinstance(said, int) and 400 <= said < 600:

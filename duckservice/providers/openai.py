@@ -14,8 +14,10 @@ from duckservice.completion import (
 )
 from duckservice.providers import openai_answer, openai_request
 from duckservice.providers.answer_stream import AnswerStream, what_it_is
+from duckservice.providers.capabilities import Capabilities
 from duckservice.providers.failures import Classifier
 from duckservice.providers.openai_embeddings import OpenAIEmbeddings
+from duckservice.providers.origin import NAMELESS, Origin
 from duckservice.providers.reading import (
     UNREADABLE,
     Malformed,
@@ -24,6 +26,14 @@ from duckservice.providers.reading import (
 )
 
 BASE_URL: Final = "https://api.openai.com/v1"
+
+CAPABILITIES: Final = Capabilities(
+    embeddings=True, image_generation=True, stop_max=4, top_k=False
+)
+
+LENIENT_CAPABILITIES: Final = Capabilities(
+    embeddings=True, n_max=None, temperature_max=None
+)
 
 MODELS: Final = (
     "gpt-3.5-*",
@@ -55,14 +65,28 @@ class OpenAIDialect:
     lenient: bool = False
 
     @property
-    def chat_path(self) -> str:
-        """Where chats are sent."""
+    def capabilities(self) -> Capabilities:
+        """What OpenAI, and those who speak its format, can do."""
+        return LENIENT_CAPABILITIES if self.lenient else CAPABILITIES
+
+    def chat_path(self, request: ChatRequest, *, stream: bool) -> str:  # noqa: ARG002 - the protocol's
+        """Return where chats are sent."""
         return "/chat/completions"
 
     @property
     def models_path(self) -> str:
         """Where models are listed."""
         return "/models"
+
+    @property
+    def health_path(self) -> str:
+        """What to GET to see whether the provider answers."""
+        return "/models"
+
+    @property
+    def images(self) -> None:
+        """Say that there are none."""
+        return
 
     @property
     def embeddings(self) -> OpenAIEmbeddings:
@@ -88,13 +112,15 @@ class OpenAIDialect:
             request, stream=stream, provider=self.provider, lenient=self.lenient
         )
 
-    def decode(self, body: bytes) -> Completion:
+    def decode(self, body: bytes, origin: Origin = NAMELESS) -> Completion:
         """Return the completion in an answer's body."""
-        return openai_answer.decode(body, self.errors)
+        return openai_answer.decode(body, self.errors, origin)
 
-    def open_stream(self) -> AnswerStream:
+    def open_stream(self, origin: Origin = NAMELESS) -> AnswerStream:
         """Return the reader of one streamed answer."""
-        events = openai_answer.ChatEvents(self.errors, done_required=not self.lenient)
+        events = openai_answer.ChatEvents(
+            self.errors, origin, done_required=not self.lenient
+        )
         return AnswerStream(events, self.errors)
 
     def decode_models(self, body: bytes) -> tuple[tuple[ModelInfo, ...], str | None]:

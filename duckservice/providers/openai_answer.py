@@ -44,6 +44,7 @@ from duckservice.completion import (
 )
 from duckservice.providers.answer_stream import what_it_is
 from duckservice.providers.failures import Classifier
+from duckservice.providers.origin import NAMELESS, Origin
 from duckservice.providers.reading import (
     UNREADABLE,
     Malformed,
@@ -119,7 +120,7 @@ _body: Final = msgspec.json.Decoder(_Body)
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def decode(body: bytes, errors: Classifier) -> Completion:
+def decode(body: bytes, errors: Classifier, origin: Origin = NAMELESS) -> Completion:
     """Return the completion that *body* is.
 
     Its usage is marked as estimated, and 0, where the server does not say.
@@ -131,13 +132,12 @@ def decode(body: bytes, errors: Classifier) -> Completion:
         _raise_error_in(answer, body, errors)
         if not answer.choices:
             raise Malformed("JSON without choices")
+        answer_id = _text(answer.id) or origin.answer_id
         return Completion(
-            id=_text(answer.id),
-            model=_text(answer.model),
+            id=answer_id,
+            model=_text(answer.model) or origin.model,
             created=number_or(answer.created, 0),
-            choices=tuple(
-                _choice(choice, _text(answer.id)) for choice in answer.choices
-            ),
+            choices=tuple(_choice(choice, answer_id) for choice in answer.choices),
             usage=_usage(answer) or Usage(estimated=True),
             extra=_answer_extra(answer),
         )
@@ -157,6 +157,7 @@ class ChatEvents:
         "_done_required",
         "_errors",
         "_id",
+        "_origin",
         "_reasons",
         "_started",
         "_told",
@@ -165,11 +166,14 @@ class ChatEvents:
         "reply_characters",
     )
 
-    def __init__(self, errors: Classifier, *, done_required: bool) -> None:
+    def __init__(
+        self, errors: Classifier, origin: Origin = NAMELESS, *, done_required: bool
+    ) -> None:
         self._errors = errors
         self._done_required = done_required
         self._started = False
-        self._id = ""
+        self._origin = origin
+        self._id = origin.answer_id
         self._reasons: dict[int, str | None] = {}
         """Each choice that was seen, and its finish reason so far."""
         self._told = False
@@ -250,11 +254,11 @@ class ChatEvents:
 
     def _start(self, chunk: _Body, chunks: list[Chunk]) -> None:
         self._started = True
-        self._id = _text(chunk.id)
+        self._id = _text(chunk.id) or self._origin.answer_id
         chunks.append(
             Started(
                 id=self._id,
-                model=_text(chunk.model),
+                model=_text(chunk.model) or self._origin.model,
                 created=number_or(chunk.created, 0),
                 extra=_answer_extra(chunk),
             )

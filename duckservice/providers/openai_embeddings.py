@@ -28,9 +28,8 @@ class OpenAIEmbeddings:
     provider: str
     errors: Classifier = attrs.field(repr=False)
 
-    @property
-    def path(self) -> str:
-        """Where requests for embeddings are sent."""
+    def path(self, request: EmbeddingRequest) -> str:  # noqa: ARG002 - the protocol's
+        """Return where requests for embeddings are sent."""
         return "/embeddings"
 
     def encode(self, request: EmbeddingRequest) -> bytes:

@@ -10,6 +10,7 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Final, Protocol, final
+from uuid import uuid4
 
 import attrs
 import trio
@@ -21,12 +22,15 @@ from duckservice.completion import (
     EmbeddingRequest,
     Embeddings,
     HealthReport,
+    ImageRequest,
+    Images,
     ModelInfo,
     Usage,
     UsageReport,
 )
 from duckservice.errors import DuckError, InvalidRequest, RequestError
 from duckservice.providers.answer_stream import AnswerStream
+from duckservice.providers.capabilities import Capabilities, check_capabilities
 from duckservice.providers.estimate import (
     BYTES_PER_TOKEN,
     estimated_prompt,
@@ -37,6 +41,7 @@ from duckservice.providers.estimate import (
 from duckservice.providers.failures import Classifier
 from duckservice.providers.http import HttpClient, StreamResponse
 from duckservice.providers.models import ModelNames
+from duckservice.providers.origin import NAMELESS, Origin
 from duckservice.providers.prices import Prices
 
 LINGER: Final = 0.2
@@ -54,18 +59,32 @@ class Dialect(Protocol):
     """
 
     @property
-    def chat_path(self) -> str:
-        """Where chats are sent."""
+    def capabilities(self) -> Capabilities:
+        """What the provider can do. What it cannot is refused before `check`."""
+        ...
+
+    def chat_path(self, request: ChatRequest, *, stream: bool) -> str:
+        """Return where a chat is sent."""
         ...
 
     @property
-    def models_path(self) -> str:
-        """Where models are listed."""
+    def models_path(self) -> str | None:
+        """Where models are listed; None: nowhere."""
+        ...
+
+    @property
+    def health_path(self) -> str:
+        """What to GET to see whether the provider answers, without spending tokens."""
         ...
 
     @property
     def embeddings(self) -> EmbeddingsDialect | None:
         """How embeddings are asked for; None: there are none."""
+        ...
+
+    @property
+    def images(self) -> ImagesDialect | None:
+        """How pictures are asked for; None: there are none."""
         ...
 
     @property
@@ -85,11 +104,11 @@ class Dialect(Protocol):
         """Return the body of a chat request."""
         ...
 
-    def decode(self, body: bytes) -> Completion:
+    def decode(self, body: bytes, origin: Origin = NAMELESS) -> Completion:
         """Return the completion in an answer's body."""
         ...
 
-    def open_stream(self) -> AnswerStream:
+    def open_stream(self, origin: Origin = NAMELESS) -> AnswerStream:
         """Return the reader of one streamed answer."""
         ...
 
@@ -101,9 +120,8 @@ class Dialect(Protocol):
 class EmbeddingsDialect(Protocol):
     """How embeddings are asked for."""
 
-    @property
-    def path(self) -> str:
-        """Where requests for embeddings are sent."""
+    def path(self, request: EmbeddingRequest) -> str:
+        """Return where a request for embeddings is sent."""
         ...
 
     def encode(self, request: EmbeddingRequest) -> bytes:
@@ -115,12 +133,31 @@ class EmbeddingsDialect(Protocol):
         ...
 
 
+class ImagesDialect(Protocol):
+    """How pictures are asked for."""
+
+    def path(self, request: ImageRequest) -> str:
+        """Return where a request for pictures is sent."""
+        ...
+
+    def check(self, request: ImageRequest) -> None:
+        """Raise `InvalidRequest`, naming the field, for what cannot be translated."""
+        ...
+
+    def encode(self, request: ImageRequest) -> bytes:
+        """Return the body of a request."""
+        ...
+
+    def decode(self, body: bytes) -> Images:
+        """Return the pictures in an answer's body."""
+        ...
+
+
 class CountingDialect(Protocol):
     """How the tokens of a prompt are counted."""
 
-    @property
-    def path(self) -> str:
-        """Where requests to count are sent."""
+    def path(self, request: ChatRequest) -> str:
+        """Return where a request to count is sent."""
         ...
 
     def encode(self, request: ChatRequest) -> bytes:
@@ -144,25 +181,30 @@ class RemoteProvider:
     models: ModelNames = attrs.field(repr=False)
     prices: Prices = attrs.field(repr=False)
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the provider can do."""
+        return self.dialect.capabilities
+
     def supports_model(self, model: str) -> bool:
         """Say whether *model*, or an alias of it, is served here."""
         return self.models.serves(model)
 
     def check(self, request: ChatRequest) -> None:
         """Raise `InvalidRequest`, naming the field, if *request* cannot be translated."""
-        self.dialect.check(self._own(request))
+        self._check(self._own(request))
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Return the whole reply."""
         own = self._own(request)
-        self.dialect.check(own)
+        self._check(own)
         answer = await self.http.request(
             "POST",
-            self.dialect.chat_path,
+            self.dialect.chat_path(own, stream=False),
             content=self.dialect.encode(own, stream=False),
             headers=self.dialect.headers(own),
         )
-        completion = self.dialect.decode(answer.body)
+        completion = self.dialect.decode(answer.body, _origin(own))
         if completion.usage.estimated:
             return attrs.evolve(completion, usage=_estimated(own, completion))
         return completion
@@ -173,11 +215,11 @@ class RemoteProvider:
     ) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
         """Stream the reply, as batches of the chunks that arrived together."""
         own = self._own(request)
-        self.dialect.check(own)
+        self._check(own)
         body = self.dialect.encode(own, stream=True)
         async with self.http.stream(
             "POST",
-            self.dialect.chat_path,
+            self.dialect.chat_path(own, stream=True),
             content=body,
             headers=self.dialect.headers(own),
         ) as answer:
@@ -194,7 +236,7 @@ class RemoteProvider:
             )
         own = attrs.evolve(request, model=self.models.own_name(request.model))
         answer = await self.http.request(
-            "POST", embeddings.path, content=embeddings.encode(own)
+            "POST", embeddings.path(own), content=embeddings.encode(own)
         )
         reply = embeddings.decode(answer.body, len(request.input))
         if not reply.usage.estimated:
@@ -202,10 +244,26 @@ class RemoteProvider:
         size = sum(map(input_tokens, request.input))
         return attrs.evolve(reply, usage=Usage(input_tokens=size, estimated=True))
 
+    async def generate_images(self, request: ImageRequest) -> Images:
+        """Return the pictures that are asked for."""
+        images = self.dialect.images
+        if images is None:
+            raise InvalidRequest(
+                f"{self.name} makes no pictures", provider=self.name, param="model"
+            )
+        own = attrs.evolve(request, model=self.models.own_name(request.model))
+        images.check(own)
+        answer = await self.http.request(
+            "POST", images.path(own), content=images.encode(own)
+        )
+        return images.decode(answer.body)
+
     async def list_models(self) -> tuple[ModelInfo, ...]:
         """Ask the provider which models it has."""
         found: list[ModelInfo] = []
         path = self.dialect.models_path
+        if path is None:
+            return ()
         for _ in range(PAGES_MAX):
             answer = await self.http.request("GET", path)
             models, next_path = self.dialect.decode_models(answer.body)
@@ -221,10 +279,10 @@ class RemoteProvider:
         if counting is None:
             return estimated_prompt(request)
         own = self._own(request)
-        self.dialect.check(own)
+        self._check(own)
         answer = await self.http.request(
             "POST",
-            counting.path,
+            counting.path(own),
             content=counting.encode(own),
             headers=self.dialect.headers(own),
         )
@@ -238,7 +296,7 @@ class RemoteProvider:
         """Ask for the list of models, which costs nothing."""
         started = trio.current_time()
         try:
-            await self.http.request("GET", self.dialect.models_path)
+            await self.http.request("GET", self.dialect.health_path)
         except DuckError as error:
             # It answered, if not with a list: that was the question.
             healthy = isinstance(error, RequestError)
@@ -251,6 +309,10 @@ class RemoteProvider:
     async def aclose(self) -> None:
         """Close the connections. The provider is not used again."""
         await self.http.aclose()
+
+    def _check(self, own: ChatRequest) -> None:
+        check_capabilities(own, self.dialect.capabilities, provider=self.name)
+        self.dialect.check(own)
 
     def _own(self, request: ChatRequest) -> ChatRequest:
         own_name = self.models.own_name(request.model)
@@ -270,7 +332,7 @@ class RemoteProvider:
     async def _batches(
         self, request: ChatRequest, answer: StreamResponse
     ) -> AsyncGenerator[Sequence[Chunk]]:
-        stream = self.dialect.open_stream()
+        stream = self.dialect.open_stream(_origin(request))
         pieces = answer.iter_bytes()
         async for piece in pieces:
             chunks = stream.feed(piece)
@@ -293,6 +355,10 @@ class RemoteProvider:
                     pass
             except DuckError:
                 pass
+
+
+def _origin(request: ChatRequest) -> Origin:
+    return Origin(request.model, f"duck-{uuid4().hex}")
 
 
 def _estimated(request: ChatRequest, completion: Completion) -> Usage:

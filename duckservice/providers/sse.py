@@ -15,21 +15,14 @@ client of LLM providers wants:
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, final
+from typing import Final, final
+
+from duckservice.providers.framing import FramingError, StreamEvent
 
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-class SseEvent(NamedTuple):
-    """One event. A tuple, since one is made for every token that streams by."""
-
-    event: str | None
-    """The value of the ``event`` field; None where there was none, or an empty one."""
-    data: bytes
-    """The ``data`` lines, joined with LF."""
-
-
-class SseOverflow(Exception):
+class SseOverflow(FramingError):
     """One event is larger than the limit. The parser is of no use after it."""
 
 
@@ -52,7 +45,7 @@ class SseParser:
         self._skip_lf = False
         """Whether the last piece ended in CR: an LF now is the rest of a CRLF."""
 
-    def feed(self, data: bytes) -> list[SseEvent]:
+    def feed(self, data: bytes) -> list[StreamEvent]:
         """Take the next piece of the stream; return the events that are now whole.
 
         Raises `SseOverflow` as soon as one event, its comments included, is
@@ -74,7 +67,7 @@ class SseParser:
             self._pending.clear()
         return self._split(data)
 
-    def close(self) -> SseEvent | None:
+    def close(self) -> StreamEvent | None:
         """Say that the stream has ended; return the event that it cut off, if any.
 
         Its data may end anywhere, inside of a character even, and may be empty.
@@ -87,23 +80,23 @@ class SseParser:
         last_line = rest[rest.rfind(b"\n") + 1 :]
         if data is None and event is None and last_line[:1] in (b"", b":"):
             return None
-        return SseEvent(event, data or b"")
+        return StreamEvent(event, data or b"")
 
-    def _split(self, data: bytes) -> list[SseEvent]:
+    def _split(self, data: bytes) -> list[StreamEvent]:
         whole, blank_line, rest = data.rpartition(b"\n\n")
         self._check_size(len(rest))
         self._pending += rest
         if not blank_line:
             return []
-        events: list[SseEvent] = []
+        events: list[StreamEvent] = []
         for block in whole.split(b"\n\n"):
             self._check_size(len(block))
             if block.startswith(b"data: ") and b"\n" not in block:
-                events.append(SseEvent(None, block[6:]))
+                events.append(StreamEvent(None, block[6:]))
                 continue
             event, value = _fields(block)
             if value is not None:
-                events.append(SseEvent(event, value))
+                events.append(StreamEvent(event, value))
         return events
 
     def _check_size(self, size: int) -> None:

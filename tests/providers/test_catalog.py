@@ -18,7 +18,7 @@ from duckservice.completion import (
     Usage,
     UsageReport,
 )
-from duckservice.config import PriceConfig, ProviderConfig, Secret, TimeoutConfig
+from duckservice.config import BASE_URLS, PriceConfig, ProviderConfig, Secret, TimeoutConfig
 from duckservice.errors import (
     BadProviderResponse,
     ContextLengthExceeded,
@@ -411,9 +411,7 @@ async def test_a_base_url_of_anthropic_may_end_in_v1():
     assert upstream.requests[0].header("x-api-key") is None
 
 
-@pytest.mark.parametrize(
-    "adapter", ["openai", "anthropic", "openai-compatible", "mock"]
-)
+@pytest.mark.parametrize("adapter", [*BASE_URLS, "mock"])
 async def test_every_adapter_works_without_any_other_setting(adapter):
     provider = make_provider(config(adapter))
     assert provider.name == "duck"
@@ -440,10 +438,11 @@ async def test_every_adapter_works_without_any_other_setting(adapter):
     ],
 )
 async def test_what_an_adapter_serves_by_default(adapter, served_here, not_here):
-    provider = make_provider(config(adapter))
+    url = "http://127.0.0.1:9/v1"
+    provider = make_provider(config(adapter, base_url=url))
     assert [m for m in served_here if not provider.supports_model(m)] == []
     assert [m for m in not_here if provider.supports_model(m)] == []
-    listed = make_provider(config(adapter, models=("gpt-4o", "x-*")))
+    listed = make_provider(config(adapter, base_url=url, models=("gpt-4o", "x-*")))
     assert listed.supports_model("gpt-4o")
     assert listed.supports_model("x-1")
     assert not listed.supports_model(served_here[0] + "-x")

@@ -37,12 +37,11 @@ from duckservice.errors import (
 )
 from duckservice.providers.failures import Classifier
 from duckservice.providers.openai import OpenAIDialect
-from duckservice.providers.openai_compatible import compatible_dialect
 from tests.providers import understanding
 
 ERRORS = Classifier("duck")
 OPENAI = OpenAIDialect(provider="duck", errors=ERRORS)
-COMPATIBLE = compatible_dialect("duck", ERRORS)
+COMPATIBLE = OpenAIDialect(provider="duck", errors=ERRORS, lenient=True)
 
 HELLO = (Message.of("user", "hello"),)
 

@@ -5,7 +5,8 @@ import itertools
 import pytest
 from hypothesis import example, given, strategies as st
 
-from duckservice.providers.sse import SseEvent, SseOverflow, SseParser
+from duckservice.providers.framing import StreamEvent
+from duckservice.providers.sse import SseOverflow, SseParser
 
 # Pieces of streams, among them all that has a meaning and some that has none.
 TOKENS = [
@@ -20,14 +21,16 @@ streams = st.lists(st.sampled_from(TOKENS), max_size=25).map(
 )
 
 
-def reference(stream: bytes) -> list[SseEvent]:
+def reference(stream: bytes) -> list[StreamEvent]:
     """Dispatch events as section 9.2.6 of the HTML standard says, word by word."""
     events = []
     data_buffer, event_type = "", ""
     for line in reference_lines(stream.decode().removeprefix("\ufeff")):
         if line == "":
             if data_buffer != "":
-                events.append(SseEvent(event_type or None, data_buffer[:-1].encode()))
+                events.append(
+                    StreamEvent(event_type or None, data_buffer[:-1].encode())
+                )
             data_buffer, event_type = "", ""
             continue
         field, _, value = line.partition(":")
@@ -55,7 +58,7 @@ def reference_lines(text: str) -> list[str]:
     return lines[:-1]
 
 
-def parse(*pieces: bytes) -> list[SseEvent]:
+def parse(*pieces: bytes) -> list[StreamEvent]:
     parser = SseParser()
     return [event for piece in pieces for event in parser.feed(piece)]
 
@@ -93,15 +96,15 @@ def test_byte_by_byte_is_the_same_as_at_once(stream):
 
 def test_an_empty_piece_changes_nothing():
     assert parse(b"", b"data: a\r", b"", b"\ndata: b\r\n\r\n", b"") == [
-        SseEvent(None, b"a\nb")
+        StreamEvent(None, b"a\nb")
     ]
 
 
 def test_an_event_is_out_with_its_last_byte_and_not_later():
     parser = SseParser()
-    assert parser.feed(b"data: a\r\n\r") == [SseEvent(None, b"a")]
+    assert parser.feed(b"data: a\r\n\r") == [StreamEvent(None, b"a")]
     assert parser.feed(b"\ndata: b\n") == []
-    assert parser.feed(b"\n") == [SseEvent(None, b"b")]
+    assert parser.feed(b"\n") == [StreamEvent(None, b"b")]
 
 
 @pytest.mark.parametrize(
@@ -112,13 +115,13 @@ def test_an_event_is_out_with_its_last_byte_and_not_later():
         (b"data: a\n\n: bye", None),
         (b"data: a\n\n: bye\n", None),
         (b"data: a\n\n\r\n", None),
-        (b"data: a\n", SseEvent(None, b"a")),
-        (b"data: a", SseEvent(None, b"a")),
-        (b'event: error\ndata: {"m', SseEvent("error", b'{"m')),
-        (b"event: error\n", SseEvent("error", b"")),
-        (b"data: x\n\nda", SseEvent(None, b"")),
-        (b"data: \xc3", SseEvent(None, b"\xc3")),
-        (b"\xef\xbb", SseEvent(None, b"")),
+        (b"data: a\n", StreamEvent(None, b"a")),
+        (b"data: a", StreamEvent(None, b"a")),
+        (b'event: error\ndata: {"m', StreamEvent("error", b'{"m')),
+        (b"event: error\n", StreamEvent("error", b"")),
+        (b"data: x\n\nda", StreamEvent(None, b"")),
+        (b"data: \xc3", StreamEvent(None, b"\xc3")),
+        (b"\xef\xbb", StreamEvent(None, b"")),
     ],
 )
 def test_what_the_end_cuts_off_is_reported(stream, rest):
@@ -130,7 +133,7 @@ def test_what_the_end_cuts_off_is_reported(stream, rest):
 
 def test_bytes_that_are_no_text_reach_the_decoder_as_they_are():
     assert parse(b"event: \xff\ndata: \xff\xfe\n\n") == [
-        SseEvent("\ufffd", b"\xff\xfe")
+        StreamEvent("\ufffd", b"\xff\xfe")
     ]
 
 
@@ -152,7 +155,7 @@ def test_the_largest_event_is_taken_and_one_byte_more_is_not(piece_size):
         pieces = (stream[i : i + piece_size] for i in range(0, len(stream), piece_size))
         return [event for piece in pieces for event in parser.feed(piece)]
 
-    assert feed(100) == [SseEvent(None, b"x" * 94)]
+    assert feed(100) == [StreamEvent(None, b"x" * 94)]
     with pytest.raises(SseOverflow):
         feed(102)
 
