@@ -5,6 +5,7 @@ The folder is ``shared/recordings`` beside the project, or ``$DUCK_RECORDINGS``.
 
 from __future__ import annotations
 
+import base64
 import functools
 import gzip
 import json
@@ -37,6 +38,8 @@ class Record:
     provider: str
     api: str
     operation: str
+    base_operation: str
+    """What was asked for; ``operation`` is ``error`` where that failed."""
     streaming: bool
     request: dict[str, Any]
     response: dict[str, Any]
@@ -50,8 +53,14 @@ class Record:
 @functools.cache
 def load(provider: str) -> tuple[Record, ...]:
     """Return all records of *provider*, the name of a file in the folder."""
-    with gzip.open(FOLDER / f"{provider}.jsonl.gz", "rt", encoding="utf-8") as lines:
-        return tuple(_record(json.loads(line)) for line in lines)
+    return tuple(read(FOLDER / f"{provider}.jsonl.gz"))
+
+
+def read(file: Path) -> Iterator[Record]:
+    """Yield the records in *file*."""
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            yield _record(json.loads(line))
 
 
 def _record(fields: dict[str, Any]) -> Record:
@@ -60,6 +69,7 @@ def _record(fields: dict[str, Any]) -> Record:
         provider=fields["provider"],
         api=fields["api"],
         operation=fields["operation"],
+        base_operation=fields.get("base_operation", fields["operation"]),
         streaming=fields["streaming"],
         request=fields["request"],
         response=fields["response"],
@@ -72,7 +82,9 @@ def response_parts(record: Record) -> tuple[int, dict[str, str], bytes]:
     """Return status, headers (lower-case names) and body of the answer."""
     response = record.response
     headers = {k.lower(): v for k, v in (response.get("headers") or {}).items()}
-    if "body_text" in response:
+    if "body_base64" in response:
+        body = base64.b64decode(response["body_base64"])
+    elif "body_text" in response:
         body = response["body_text"].encode()
     else:
         body = json.dumps(response.get("body"), ensure_ascii=False).encode()

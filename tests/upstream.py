@@ -213,7 +213,7 @@ async def _answer_all(
     number: int,
 ) -> None:
     buffer = bytearray()
-    while (request := await _read_request(stream, buffer, number)) is not None:
+    while (request := await read_request(stream, buffer, number)) is not None:
         upstream.requests.append(request)
         upstream.note()
         for action in upstream.actions():
@@ -247,7 +247,7 @@ async def _act(stream: trio.abc.Stream, raw: trio.SocketStream, action: Action) 
     return True
 
 
-async def _read_request(
+async def read_request(
     stream: trio.abc.Stream, buffer: bytearray, number: int
 ) -> Request | None:
     while (end := buffer.find(b"\r\n\r\n")) < 0:

@@ -1,0 +1,1 @@
+"""Recorded traffic, replayed through real adapters and judged; see `tests.replay`."""
