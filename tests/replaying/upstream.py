@@ -118,13 +118,24 @@ class CuttingTransport(httpx.AsyncBaseTransport):
 
 @attrs.define
 class _CutStream(httpx.AsyncByteStream):
+    """An iterator of its own, so that it may be left at any time."""
+
     _inner: httpx.AsyncByteStream
     _size: int
+    _pieces: AsyncIterator[bytes] = attrs.field(init=False)
+    _parts: list[bytes] = attrs.field(factory=list)
+    """What is still to come of the last piece, the next one last."""
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in self._inner:
-            for part in _cut(piece, self._size):
-                yield part
+    def __attrs_post_init__(self) -> None:
+        self._pieces = aiter(self._inner)
+
+    def __aiter__(self) -> _CutStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._parts:
+            self._parts = _cut(await anext(self._pieces), self._size)[::-1]
+        return self._parts.pop()
 
     async def aclose(self) -> None:
         await self._inner.aclose()
