@@ -56,6 +56,8 @@ PROVIDER_ACTIONS = ("enable", "disable", "reset", "check")
 BYS = ("provider", "model", "day", "hour", "total")
 
 #: Seconds that readiness waits for the actors' answers.
+CHECK_LIMIT = 8.0
+"""Seconds that a provider may take to say that it is there; the command waits for 10."""
 READY_WITHIN = 2.0
 
 
@@ -253,6 +255,18 @@ class RunningService(Service):
         await ask(lambda: guarded.breaker.call(method))
         return await _provider(guarded, None)
 
+    async def check_providers(self) -> Sequence[Json]:
+        """Find out, of all providers side by side, which of them answer."""
+        found: dict[str, Json] = {}
+
+        async def check(guarded: Guarded) -> None:
+            found[guarded.config.name] = await _check(guarded)
+
+        async with trio.open_nursery() as nursery:
+            for guarded in self.parts.providers.values():
+                nursery.start_soon(check, guarded)
+        return [found[name] for name in self.parts.providers]
+
     async def restart_actor(self, path: str) -> None:
         """Crash what runs at *path* of the tree; its supervisor restarts it by policy.
 
@@ -404,16 +418,25 @@ async def _provider(guarded: Guarded, cost: int | None) -> Json:
 
 
 async def _check(guarded: Guarded) -> Json:
-    try:
-        report = await guarded.provider.health_check()
-    except DuckError as error:
-        return {"name": guarded.config.name, "healthy": False, "detail": error.message}
-    return {
+    found: Json = {
         "name": guarded.config.name,
-        "healthy": report.healthy,
-        "latency_ms": round(report.latency * 1000, 1),
-        "detail": report.detail,
+        "adapter": guarded.config.adapter,
+        "healthy": False,
+        "latency_ms": None,
+        "detail": f"no answer within {CHECK_LIMIT:g} s",
     }
+    with trio.move_on_after(CHECK_LIMIT):
+        try:
+            report = await guarded.provider.health_check()
+        except DuckError as error:
+            return {**found, "detail": error.message}
+        return {
+            **found,
+            "healthy": report.healthy,
+            "latency_ms": round(report.latency * 1000, 1),
+            "detail": report.detail,
+        }
+    return found
 
 
 def _node(node: Node) -> Json:

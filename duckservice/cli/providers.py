@@ -25,7 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         choices=("enable", "disable", "reset", "check"),
         help="reset: close its breaker; check: find out whether it answers",
     )
-    parser.add_argument("name", nargs="?", help="the provider, for an action")
+    parser.add_argument("name", nargs="?", help="the provider, for an action; check without one checks all")
 
 
 def run(session: Session) -> int:
@@ -46,6 +46,8 @@ def run(session: Session) -> int:
 
 
 def _act(session: Session, action: str, name: str | None) -> int:
+    if name is None and action == "check":
+        return _check_all(session)
     if name is None:
         raise Exit(f"{action} which provider?", USAGE)
     answer = session.post(f"/v1/providers/{quote(name, safe='')}/{action}")
@@ -59,6 +61,27 @@ def _act(session: Session, action: str, name: str | None) -> int:
     else:
         session.out.note(f"{name}: {answer['breaker']}")
     return OK if healthy else FAILED
+
+
+def _check_all(session: Session) -> int:
+    answer = session.post("/v1/providers/check")
+    found = answer["providers"]
+    if session.options.json:
+        session.out.json(answer)
+    else:
+        columns = ("PROVIDER", "ADAPTER", "ANSWERS", "LATENCY", "DETAIL")
+        result = table(*columns, numbers=("LATENCY",), wraps="DETAIL")
+        for each in found:
+            state = "yes" if each["healthy"] else "no"
+            result.add_row(
+                cell(each["name"]),
+                cell(each["adapter"]),
+                cell(state, styles.of("closed" if each["healthy"] else "open")),
+                cell(milliseconds(each["latency_ms"])),
+                cell(each["detail"]),
+            )
+        session.out.show(result)
+    return OK if all(each["healthy"] for each in found) else FAILED
 
 
 def _row(provider: Mapping[str, Any]) -> list[Any]:

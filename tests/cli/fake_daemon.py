@@ -91,6 +91,12 @@ ANSWERS = {
     "POST /v1/shutdown": {"state": "stopping"},
     "POST /v1/tree/providers/my%20one/restart": {"restarted": "providers/my one"},
     "POST /v1/providers/openai/reset": {"name": "openai", "breaker": "closed"},
+    "POST /v1/providers/check": {"providers": [
+        {"name": "openai", "adapter": "openai", "healthy": True, "latency_ms": 12.0,
+         "detail": ""},
+        {"name": "local", "adapter": "ollama", "healthy": False, "latency_ms": None,
+         "detail": "cannot be reached"},
+    ]},
     "POST /v1/providers/openai/check": {"name": "openai", "healthy": False,
                                         "latency_ms": 1.0, "detail": "no\x1bkey"},
 }  # fmt: skip

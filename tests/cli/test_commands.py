@@ -123,7 +123,18 @@ def test_a_check_of_a_provider_fails_if_it_does_not_answer(duck, daemon):
     checked = duck("providers", "check", "openai")
     assert checked.status == 1
     assert checked.out == "openai does not answer: no\\x1bkey\n"
-    assert duck("providers", "check").status == 2
+    assert duck("providers", "reset").status == 2
+
+
+def test_a_check_of_all_providers_fails_if_one_does_not_answer(duck, daemon):
+    checked = duck("providers", "check")
+    assert checked.status == 1
+    rows = [line.split() for line in checked.out.splitlines()]
+    assert ["openai", "openai", "yes", "12ms"] in rows
+    assert any(row[:3] == ["local", "ollama", "no"] for row in rows)
+    told = duck("providers", "check", "--json")
+    assert told.status == 1
+    assert len(json.loads(told.out)["providers"]) == 2
 
 
 def test_what_a_command_does_not_find_is_its_failure(duck, daemon):

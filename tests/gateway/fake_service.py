@@ -13,6 +13,8 @@ from duckservice.completion import (
     Completion,
     Embeddings,
     Finished,
+    GeneratedImage,
+    Images,
     ModelInfo,
     Started,
     TextDelta,
@@ -34,6 +36,12 @@ BATCHES = (
     (TextDelta(text="ack"),),
     (Finished(reason="stop"), UsageReport(usage=USAGE)),
 )
+IMAGES = Images(
+    model="gpt-image-1",
+    images=(GeneratedImage(data="aGk=", media_type="image/png"),),
+    usage=Usage(input_tokens=9, output_tokens=272, image_tokens=272),
+    extra={"output_format": "png"},
+)
 OWNER = Submitter(uid=4711, gid=4711, pid=1)
 
 
@@ -42,6 +50,7 @@ class FakeService:
     """Answers with what it is given, and keeps what it was asked."""
 
     completion: Completion = COMPLETION
+    images: Images = IMAGES
     batches: tuple = BATCHES
     error: Exception | None = None
     """Raised in place of an answer; for a stream, before it begins."""
@@ -98,6 +107,10 @@ class FakeService:
         value = Embeddings(model="embedder", vectors=vectors, usage=USAGE)
         return Answer(value, self.report(options))
 
+    async def generate_images(self, request, options):
+        self._note(request, options)
+        return Answer(self.images, self.report(options))
+
     async def count_tokens(self, request, options):
         self._note(request, options)
         return Usage(input_tokens=42)
@@ -137,6 +150,10 @@ class FakeService:
     async def provider_action(self, name, action):
         self._note("provider_action", name, action)
         return {"name": name, "did": action}
+
+    async def check_providers(self):
+        self._note("check_providers")
+        return ({"name": "openai", "healthy": True},)
 
     async def restart_actor(self, path):
         self._note("restart_actor", path)

@@ -15,6 +15,7 @@ NOW = 1_700_000_000.0
 
 ADMIN = [
     "/v1/providers/openai/disable",
+    "/v1/providers/check",
     "/v1/providers/x/nonsense",
     "/v1/tree/providers/openai/client/restart",
     "/v1/queue/pause",
@@ -124,6 +125,8 @@ async def test_the_owner_and_root_may(app, service, control, peer):
     for action in ("enable", "disable", "reset", "check"):
         reply = await ask(app, "POST", f"/v1/providers/a/b/{action}", peer=peer)
         assert reply.json() == {"name": "a/b", "did": action}
+    reply = await ask(app, "POST", "/v1/providers/check", peer=peer)
+    assert reply.json() == {"providers": [{"name": "openai", "healthy": True}]}
     path = "providers/openai/client"
     reply = await ask(app, "POST", f"/v1/tree/{path}/restart", peer=peer)
     assert reply.json() == {"restarted": path}

@@ -26,7 +26,7 @@ from duckservice.errors import (
 from duckservice.events import AttemptEnded
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockReply, MockScript
-from duckservice.running import open_running
+from duckservice.running import CHECK_LIMIT, open_running
 from duckservice.service import SERVING_MAX
 from duckservice.tree import Seams
 
@@ -549,3 +549,24 @@ async def test_a_provider_that_does_not_tell_its_models_delays_the_list_by_secon
         assert trio.current_time() == pytest.approx(5.0), (
             "it is not asked again at once"
         )
+
+
+async def test_all_providers_are_checked_side_by_side_and_a_silent_one_is_given_up(
+    autojump_clock,
+) -> None:
+    class Silent(MockProvider):
+        async def health_check(self):
+            await trio.sleep_forever()
+
+    config = mock_config("a", "b", "c")
+    providers = {"a": Silent("a"), "b": MockProvider("b"), "c": Silent("c")}
+    async with running(config, **providers) as (service, _):
+        started = trio.current_time()
+        found = await service.check_providers()
+        assert trio.current_time() - started == pytest.approx(CHECK_LIMIT)
+    assert [(each["name"], each["healthy"]) for each in found] == [
+        ("a", False),
+        ("b", True),
+        ("c", False),
+    ]
+    assert "no answer within" in found[0]["detail"]

@@ -31,6 +31,7 @@ class Admin:
         """Return the routes of this API."""
         post = ["POST"]
         return [
+            Route("/v1/providers/check", self.check_providers, methods=post),
             Route("/v1/providers/{name:path}/{action}", self.provider, methods=post),
             Route("/v1/tree/{path:path}/restart", self.restart, methods=post),
             Route("/v1/queue/pause", self.pause, methods=post),
@@ -49,6 +50,11 @@ class Admin:
                 return json_value(await self.service.provider_action(name, action))
         allowed = ", ".join(PROVIDER_ACTIONS)
         raise NotFound(f"no such action on a provider; there are: {allowed}")
+
+    async def check_providers(self, request: Request) -> Response:
+        """Check all providers, side by side."""
+        self._require_owner(request)
+        return json_value({"providers": await self.service.check_providers()})
 
     async def restart(self, request: Request) -> Response:
         """Crash an actor, so that its supervisor restarts it."""

@@ -15,6 +15,8 @@ from duckservice.completion import (
     Completion,
     EmbeddingRequest,
     Embeddings,
+    ImageRequest,
+    Images,
     ModelInfo,
     Usage,
 )
@@ -70,6 +72,12 @@ class ServiceApi(Protocol):
         """Return the embeddings of the inputs."""
         ...
 
+    async def generate_images(
+        self, request: ImageRequest, options: CallOptions
+    ) -> Answer[Images]:
+        """Return the pictures that are asked for."""
+        ...
+
     async def count_tokens(self, request: ChatRequest, options: CallOptions) -> Usage:
         """Return the prompt's size as ``input_tokens``."""
         ...
@@ -110,6 +118,10 @@ class ServiceApi(Protocol):
         self, name: str, action: ProviderAction
     ) -> Mapping[str, Any]:
         """Do *action* to a provider; return how it is now."""
+        ...
+
+    async def check_providers(self) -> Sequence[Mapping[str, Any]]:
+        """Find out, side by side, which providers answer."""
         ...
 
     async def restart_actor(self, path: str) -> None:
