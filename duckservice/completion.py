@@ -86,7 +86,7 @@ class ToolResult:
     """What a called function returned."""
 
     tool_call_id: str
-    content: tuple[TextPart | ImagePart, ...]
+    content: tuple[TextPart | ImagePart | OpaquePart, ...]
     is_error: bool = False
     extra: Mapping[str, Any] = NOTHING
 
@@ -223,8 +223,12 @@ class Usage:
     """Of the input: written to the provider's cache."""
     reasoning_tokens: int = 0
     """Of the output: spent on reasoning."""
+    image_tokens: int = 0
+    """Of the output: pictures, which some models price apart."""
     estimated: bool = False
     """Whether we counted, because the provider did not say."""
+    billed: int | None = None
+    """Picodollars (1e-12 USD) that the provider says it charges, where it says so."""
 
     @property
     def total_tokens(self) -> int:
@@ -423,6 +427,10 @@ class Images:
     usage: Usage
     created: int = 0
     extra: Mapping[str, Any] = NOTHING
+
+
+AnyRequest: TypeAlias = ChatRequest | EmbeddingRequest | ImageRequest
+"""Whatever a provider may be asked for."""
 
 
 @attrs.frozen(kw_only=True)

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import attrs
+import structlog
 import trio
 
 from duckservice.completion import EmbeddingRequest, ImageRequest
@@ -31,7 +33,7 @@ from duckservice.providers.catalog import make_provider
 from tests.providers import understanding
 from tests.recordings import Record, read
 from tests.replaying import bodies, deliberate, judging
-from tests.replaying.asking import Asked, asked
+from tests.replaying.asking import Asked, asked, plainly
 from tests.replaying.setting import KEY, Setting, setting_of
 from tests.replaying.upstream import CuttingTransport, Stage, open_stage
 
@@ -69,6 +71,10 @@ class Replayer:
         provider = self._provider(record.provider, setting)
         self.stage.set(record, self.chunk)
         ask = asked(record)
+        try:
+            provider.check(ask.request)
+        except InvalidRequest as error:  # then its answer is asked for plainly
+            ask = attrs.evolve(plainly(record), refused=str(error))
         found: list[str] = []
         with trio.move_on_after(PATIENCE) as patience:
             found += await _answer(record, provider, ask)
@@ -115,9 +121,6 @@ async def _answer(record: Record, provider: Provider, ask: Asked) -> list[str]:
                 is_right = isinstance(error, ContentFiltered)
                 return [] if is_right else [f"a blocked prompt is {error!r}"]
             return [f"{type(error).__name__}: {error}"]
-        if isinstance(error, InvalidRequest) and error.upstream_status is None:
-            # Refused before it was sent: then the answer is asked for plainly.
-            return [f"not sent: {error}"]
         return list(judging.of_error(record, error))
     if not record.expected["ok"]:
         return [f"taken for an answer, and is {record.expected['error']['exception']}"]
@@ -261,6 +264,8 @@ def main() -> int:
         action="store_true",
         help="say which requests are refused, and why",
     )
+    silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    structlog.configure(wrapper_class=silent)
     return trio.run(_main, parser.parse_args())
 
 

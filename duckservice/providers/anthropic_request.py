@@ -358,10 +358,9 @@ def _tool_result(result: ToolResult, provider: str) -> Json:
 
 def _tool(tool: Tool) -> Json:
     if "type" in tool.extra:  # a kind that only this format knows
-        body: Json = {"name": tool.name, **tool.extra}
-    else:
-        schema = tool.parameters or {"type": "object", "properties": {}}
-        body = {"name": tool.name, "input_schema": schema, **tool.extra}
+        return dict(tool.extra)
+    schema = tool.parameters or {"type": "object", "properties": {}}
+    body: Json = {"name": tool.name, "input_schema": schema, **tool.extra}
     if tool.description is not None:
         body["description"] = tool.description
     if tool.strict is not None:

@@ -73,9 +73,9 @@ def _lacking(request: ChatRequest, can: Capabilities) -> Iterator[tuple[str, str
     wanted = request.response_format
     if wanted is not None:
         if wanted.type == "json_schema" and not can.json_schema:
-            yield "response_format.type", "this provider keeps to no schema"
+            yield "response_format", "this provider keeps to no schema"
         if wanted.type == "json_object" and not can.json_object:
-            yield "response_format.type", "this provider has no JSON mode"
+            yield "response_format", "this provider has no JSON mode"
     yield from _out_of_range(request, can)
     yield from _pictures(request, can)
 

@@ -41,11 +41,7 @@ def refusal(provider: str, target: str, field: str, reason: str = "") -> Invalid
 
 def foreign_fields(request: ChatRequest, own: WireFormat) -> Iterator[str]:
     """Yield the names of *request*'s fields that are only known in another format."""
-    for i, message in enumerate(request.messages):
-        for j, part in enumerate(message.parts):
-            if isinstance(part, OpaquePart) and part.format != own:
-                kind = part.value.get("type", "part")
-                yield f"{part_path(request, i, j)} ({kind})"
+    yield from _opaque_parts(request, own)
     if request.format == own:
         return
     for name, value in request.extra.items():
@@ -84,7 +80,27 @@ def _in_part(path: str, part: Part) -> Iterator[str]:
         yield from _named(path, extra)
     if isinstance(part, ToolResult):
         for k, inner in enumerate(part.content):
-            yield from _named(f"{path}.content[{k}]", inner.extra)
+            if not isinstance(inner, OpaquePart):
+                yield from _named(f"{path}.content[{k}]", inner.extra)
+
+
+def _opaque_parts(request: ChatRequest, own: WireFormat) -> Iterator[str]:
+    for i, message in enumerate(request.messages):
+        for j, part in enumerate(message.parts):
+            if isinstance(part, OpaquePart) and part.format != own:
+                yield f"{part_path(request, i, j)} ({_kind(part)})"
+            if isinstance(part, ToolResult):
+                yield from _opaque_results(part_path(request, i, j), part, own)
+
+
+def _opaque_results(path: str, result: ToolResult, own: WireFormat) -> Iterator[str]:
+    for k, inner in enumerate(result.content):
+        if isinstance(inner, OpaquePart) and inner.format != own:
+            yield f"{path}.content[{k}] ({_kind(inner)})"
+
+
+def _kind(part: OpaquePart) -> str:
+    return str(part.value.get("type", "part"))
 
 
 def _named(path: str, extra: Mapping[str, Any]) -> Iterator[str]:

@@ -177,9 +177,9 @@ def test_a_block_that_only_anthropic_knows_stays_whole(block):
             {
                 "type": "tool_result",
                 "tool_use_id": "x",
-                "content": [{"type": "document"}],
+                "content": [{"type": "text"}],
             },
-            "content[0].type",
+            "content[0].text",
         ),
     ],
 )
@@ -202,17 +202,22 @@ def test_tools_are_read():
     assert request.tools == (
         Tool(name="f", description="d", parameters=schema, extra=CACHED),
         Tool(name="g", parameters=schema, strict=True),
-        Tool(name="bash", extra={"type": "bash_20250124"}),
+        Tool(name="bash", extra=bash),
     )
 
 
 @pytest.mark.parametrize(
-    "kind", ["web_search_20250305", "code_execution_20250825", "mcp_toolset", "bash"]
+    "tool",
+    [
+        {"type": "web_search_20250305", "name": "web_search", "max_uses": 2},
+        {"type": "code_execution_20250825", "name": "code_execution"},
+        {"type": "mcp_toolset", "mcp_server_name": "files"},
+    ],
 )
-def test_tools_that_run_at_anthropic_are_refused_by_name(kind):
-    with pytest.raises(InvalidRequest, match=kind) as caught:
-        read(tools=[{"type": kind, "name": "x"}])
-    assert caught.value.param == "tools[0].type"
+def test_tools_that_run_at_anthropic_are_kept_as_they_were_written(tool):
+    [read_tool] = read(tools=[tool]).request.tools
+    assert read_tool.extra == tool
+    assert read_tool.name == tool.get("name", tool["type"])
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,8 @@ def test_what_only_anthropic_knows_goes_on_unchanged():
             id="c", name="f", arguments="{}", extra={"caller": {"type": "direct"}}
         ),
     )
-    bash = Tool(name="bash", extra={"type": "bash_20250124", "cache_control": {}})
+    given = {"name": "bash", "type": "bash_20250124", "cache_control": {}}
+    bash = Tool(name="bash", extra=given)
     body = sent(
         ask(
             format="anthropic",
@@ -244,9 +245,7 @@ def test_what_only_anthropic_knows_goes_on_unchanged():
             "caller": {"type": "direct"},
         },
     ]
-    assert body["tools"] == [
-        {"name": "bash", "type": "bash_20250124", "cache_control": {}}
-    ]
+    assert body["tools"] == [given]
     assert body["top_k"] == 5
     assert body["container"] == "c"
     assert body["thinking"] == {

@@ -42,9 +42,8 @@ class Asked:
 def asked(record: Record) -> Asked:
     """Return the chat request to make for *record*."""
     body = record.request.get("body")
-    plain = ChatRequest(model=_model(record), messages=(Message.of("user", "hello"),))
     if not isinstance(body, dict):
-        return Asked(request=plain)
+        return plainly(record)
     raw = json.dumps(body).encode()
     try:
         if record.base_operation == "count_tokens" and "anthropic" in record.api:
@@ -52,8 +51,14 @@ def asked(record: Record) -> Asked:
         if (reader := READERS.get(record.api)) is not None:
             return Asked(request=reader(raw).request, recorded=True)
     except InvalidRequest as error:
-        return Asked(request=plain, refused=str(error))
-    return Asked(request=plain)
+        return attrs.evolve(plainly(record), refused=str(error))
+    return plainly(record)
+
+
+def plainly(record: Record) -> Asked:
+    """Return a greeting of the recorded model, as the request for any answer."""
+    hello = (Message.of("user", "hello"),)
+    return Asked(request=ChatRequest(model=_model(record), messages=hello))
 
 
 def _model(record: Record) -> str:

@@ -45,7 +45,7 @@ def _answer(record: Record, size: int) -> bytes:
     if "content-type" not in headers:
         lines.append(b"content-type: " + _media_type(record))
     begun = head(*lines, b"transfer-encoding: chunked", status=b"%d Recorded" % status)
-    pieces = [body] if not size else [p for p in _cut(body, size)]
+    pieces = [body] if not size else _cut(body, size)
     return begun + chunked(*(piece for piece in pieces if piece))
 
 

@@ -87,8 +87,6 @@ _REDACTED = frozenset({"type", "data"})
 _TOOL_USE = frozenset({"type", "id", "name", "input"})
 _TOOL_RESULT = frozenset({"type", "tool_use_id", "content", "is_error"})
 _TOOL = frozenset({"name", "description", "input_schema", "strict", "type"})
-_CLIENT_TOOL = frozenset({"name", "description"})
-_CLIENT_TOOLS = ("bash_2", "text_editor_2", "computer_2", "memory_2")
 _TOOL_CHOICE = frozenset({"type", "name", "disable_parallel_tool_use"})
 _THINKING = frozenset({"type", "budget_tokens"})
 _METADATA = frozenset({"user_id"})
@@ -204,14 +202,9 @@ def _tool(fields: Fields, where: str) -> Tool:
             strict=flag(fields, "strict", where),
             extra=extras(fields, _TOOL),
         )
-    if not kind.startswith(_CLIENT_TOOLS):
-        allowed = "custom, and Anthropic's bash, text_editor, computer, memory"
-        raise unknown(at(where, "type"), kind, allowed)
-    return Tool(
-        name=required_name(fields, "name", where),
-        description=text(fields, "description", where),
-        extra=extras(fields, _CLIENT_TOOL),
-    )
+    # Anthropic's own, run by the client (bash) or at Anthropic (web_search, mcp_toolset):
+    # passed on as written, and refused by every other provider.
+    return Tool(name=text(fields, "name", where) or kind, extra=fields)
 
 
 def _tool_choice(
@@ -372,7 +365,7 @@ def _tool_use(fields: Fields, where: str) -> ToolCall:
 def _tool_result(fields: Fields, where: str) -> ToolResult:
     content = fields.get("content")
     inside = at(where, "content")
-    parts: tuple[TextPart | ImagePart, ...] = ()
+    parts: tuple[TextPart | ImagePart | OpaquePart, ...] = ()
     if type(content) is str:
         parts = (TextPart(text=content),)
     elif content is not None:
@@ -388,11 +381,11 @@ def _tool_result(fields: Fields, where: str) -> ToolResult:
     )
 
 
-def _result_block(block: Any, where: str) -> TextPart | ImagePart:
+def _result_block(block: Any, where: str) -> TextPart | ImagePart | OpaquePart:
     fields = as_object(block, where)
     kind = required_name(fields, "type", where)
     if kind == "text":
         return _text(fields, where)
     if kind == "image" and (image := _image(fields, where)) is not None:
         return image
-    raise unknown(at(where, "type"), kind, "text, image (base64 or url)")
+    return _opaque(fields)  # documents, references to tools and the like
