@@ -34,6 +34,8 @@ def normal(body: dict[str, Any]) -> dict[str, Any]:
 def _normal_message(message: dict[str, Any]) -> None:
     if message.get("role") == "developer":
         message["role"] = "system"  # its name before 2024, and still so elsewhere
+    if "reasoning" in message:  # two names of one thing
+        message["reasoning_content"] = message.pop("reasoning")
     message["content"] = _as_blocks(message.get("content"))
     for block in message["content"]:
         if block.get("type") == "tool_result":

@@ -77,6 +77,8 @@ def setting_of(record: Record) -> Setting | str:
     own = OWN_API.get(record.provider)
     if own is not None and (record.api.startswith(own) or record.api == "models"):
         return _own(record)
+    if record.provider == "ollama":
+        return _speaking_openai(record, "ollama", "/v1")
     if record.provider in ("llamacpp", "openai_compat") or own is not None:
         return _speaking_openai(record, "openai-compatible", "/v1")
     return _speaking_openai(record, record.provider, None)

@@ -11,6 +11,7 @@ from duckservice.completion import (
     Choice,
     Completion,
     FinishReason,
+    ImagePart,
     ReasoningPart,
     RefusalPart,
     TextPart,
@@ -18,12 +19,14 @@ from duckservice.completion import (
     Usage,
 )
 
-MESSAGE_EXTRAS = frozenset({"annotations", "audio"})
+MESSAGE_EXTRAS = frozenset({"annotations", "audio", "extra_content", "images"})
 """What a provider's extra fields belong to: these to the message, others to the
 choice."""
 
+CALL_EXTRAS = frozenset({"extra_content"})
+"""What goes out with a call, so that it comes back with it: Google's signatures."""
+
 _COMPLETION_KEYS = frozenset({"id", "object", "created", "model", "choices", "usage"})
-_NATIVE_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter"})
 
 _encode = msgspec.json.Encoder().encode
 
@@ -64,14 +67,11 @@ def usage_fields(usage: Usage) -> dict[str, Any]:
     }
 
 
-def finish_reason(
-    reason: FinishReason, native: str | None, *, legacy_functions: bool
-) -> str:
-    """Return OpenAI's word: the provider's own if it is one of OpenAI's."""
-    word = native if native in _NATIVE_REASONS else reason
-    if legacy_functions and word == "tool_calls":
+def finish_reason(reason: FinishReason, *, legacy_functions: bool) -> str:
+    """Return OpenAI's word; the provider's own may be the same and mean another thing."""
+    if legacy_functions and reason == "tool_calls":
         return "function_call"
-    return word
+    return reason
 
 
 def tool_call_fields(call: ToolCall) -> dict[str, Any]:
@@ -80,7 +80,15 @@ def tool_call_fields(call: ToolCall) -> dict[str, Any]:
         "id": call.id,
         "type": "function",
         "function": {"name": call.name, "arguments": call.arguments},
+        **call_extras(call.extra),
     }
+
+
+def call_extras(extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what of a call's extra fields a client of this format is to keep."""
+    if not extra:
+        return extra
+    return {key: value for key, value in extra.items() if key in CALL_EXTRAS}
 
 
 def without(extra: Mapping[str, Any], keys: frozenset[str]) -> Mapping[str, Any]:
@@ -97,9 +105,7 @@ def _choice(choice: Choice, legacy_functions: bool) -> dict[str, Any]:
         "message": message,
         "logprobs": None,
         "finish_reason": finish_reason(
-            choice.finish_reason,
-            choice.native_finish_reason,
-            legacy_functions=legacy_functions,
+            choice.finish_reason, legacy_functions=legacy_functions
         ),
     }
     for key, value in choice.extra.items():
@@ -126,7 +132,7 @@ def _message(choice: Choice, legacy_functions: bool) -> dict[str, Any]:
             case ToolCall():
                 calls.append(part)
             case _:
-                # Images and another format's parts have no place in a reply.
+                # Pictures follow; another format's parts have no place in a reply.
                 pass
     message: dict[str, Any] = {
         "role": "assistant",
@@ -143,7 +149,16 @@ def _message(choice: Choice, legacy_functions: bool) -> dict[str, Any]:
         }
     elif calls:
         message["tool_calls"] = [tool_call_fields(call) for call in calls]
+    pictures = [_image(part) for part in choice.parts if isinstance(part, ImagePart)]
+    if pictures:
+        message["images"] = pictures
     return message
+
+
+def _image(image: ImagePart) -> dict[str, Any]:
+    # The format has no words for pictures in a reply; these are OpenRouter's.
+    url = image.url or f"data:{image.media_type};base64,{image.data}"
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def _joined(texts: Sequence[str]) -> str | None:

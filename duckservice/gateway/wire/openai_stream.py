@@ -24,6 +24,7 @@ from duckservice.errors import DuckError
 from duckservice.gateway.wire.errors import openai_error
 from duckservice.gateway.wire.openai_reply import (
     MESSAGE_EXTRAS,
+    call_extras,
     finish_reason,
     usage_fields,
     without,
@@ -147,12 +148,12 @@ class ChatStreamEncoder:
         if chunk.id is not None:
             fields["id"] = chunk.id
             fields["type"] = "function"
+        if chunk.extra:
+            fields.update(call_extras(chunk.extra))
         return self._delta(chunk.choice, {"tool_calls": [fields]})
 
     def _finished(self, chunk: Finished) -> bytes:
-        reason = finish_reason(
-            chunk.reason, chunk.native_reason, legacy_functions=self.legacy_functions
-        )
+        reason = finish_reason(chunk.reason, legacy_functions=self.legacy_functions)
         return self._delta(chunk.choice, {}, finish=_encode(reason))
 
     def _greet(self, choice: int) -> bytes:
