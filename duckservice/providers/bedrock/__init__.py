@@ -1,0 +1,1 @@
+"""AWS Bedrock's own wire format: Converse, its binary event stream, /invoke for vectors."""
