@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import assert_never, final
+from collections.abc import Mapping, Sequence
+from typing import Any, assert_never, final
 
 import attrs
 
 from duckservice.completion import (
+    NOTHING,
     Choice,
     Chunk,
     Completion,
@@ -32,6 +33,7 @@ class _Call:
     id: str = ""
     name: str = ""
     arguments: list[str] = attrs.field(factory=list[str])
+    extra: Mapping[str, Any] = NOTHING
 
 
 @attrs.define(eq=False)
@@ -54,7 +56,12 @@ class _Choice:
         if self.refusal:
             parts.append(RefusalPart(text="".join(self.refusal)))
         parts += [
-            ToolCall(id=call.id, name=call.name, arguments="".join(call.arguments))
+            ToolCall(
+                id=call.id,
+                name=call.name,
+                arguments="".join(call.arguments),
+                extra=call.extra,
+            )
             for _, call in sorted(self.calls.items())
         ]
         return tuple(parts)
@@ -108,6 +115,7 @@ class Assembly:
                 call.id = call.id or chunk.id or ""
                 call.name = call.name or chunk.name or ""
                 call.arguments.append(chunk.arguments)
+                call.extra = chunk.extra or call.extra
             case Finished():
                 self._of(chunk.choice).finished = chunk
             case _:
@@ -166,6 +174,7 @@ def _deltas(number: int, part: Part, choice: int) -> list[Chunk]:
                     name=part.name,
                     arguments=part.arguments,
                     choice=choice,
+                    extra=part.extra,
                 )
             ]
         case _:

@@ -22,9 +22,9 @@ from duckservice.actors.request_queue import RequestQueue
 from duckservice.asking import tell
 from duckservice.call import AttemptEnd, AttemptInfo, CallOptions, CallReport
 from duckservice.completion import (
-    ChatRequest,
+    AnyRequest,
     Chunk,
-    EmbeddingRequest,
+    ImageRequest,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
@@ -47,7 +47,7 @@ from duckservice.errors import (
 )
 from duckservice.events import AttemptEnded, EventSink
 from duckservice.permissions import get_permissions
-from duckservice.spending import likely_cost, prompt_size, worst_cost
+from duckservice.spending import likely_cost, likely_usage, prompt_size, worst_cost
 from duckservice.store.base import LedgerEntry
 from duckservice.tree import Guarded, Parts
 
@@ -93,11 +93,11 @@ class Meter:
             elif isinstance(chunk, UsageReport):
                 self.reported = chunk.usage
 
-    def total(self, request: ChatRequest | EmbeddingRequest) -> Usage:
+    def total(self, request: AnyRequest) -> Usage:
         """Return what a whole reply used; our guess, if the provider did not say."""
         return self.reported if self.reported.total_tokens else self.estimate(request)
 
-    def estimate(self, request: ChatRequest | EmbeddingRequest) -> Usage:
+    def estimate(self, request: AnyRequest) -> Usage:
         """Return what was reported, and where that is less than was seen, our guess."""
         output = max(self.reported.output_tokens, -(-self._chars // 4))
         return attrs.evolve(
@@ -116,7 +116,7 @@ class Attempt:
     emit: EventSink
     call: Call
     guarded: Guarded
-    request: ChatRequest | EmbeddingRequest
+    request: AnyRequest
     number: int
     turn: Turn
     permit: Permit
@@ -188,7 +188,11 @@ class Attempt:
         unclear = begun or isinstance(
             error, BadProviderResponse | ProviderTimeout | Unavailable | None
         )
-        return self.meter.estimate(self.request) if unclear else self.meter.reported
+        if not unclear:
+            return self.meter.reported
+        if isinstance(self.request, ImageRequest):
+            return likely_usage(self.request)  # it is made, whoever waits for it
+        return self.meter.estimate(self.request)
 
     def _close(
         self, outcome: str, health: Outcome, usage: Usage, error: DuckError | None
@@ -209,8 +213,8 @@ class Attempt:
                 RateLimiter.settle, self.grant, usage.total_tokens
             )
         )
-        cost = 0 if not usage.total_tokens else self._cost(usage)
         ok = outcome == "ok"
+        cost = self._cost(usage, ok=ok)
         self._tell(
             lambda: self.parts.costs.cast(
                 CostTracker.track,
@@ -297,7 +301,10 @@ class Attempt:
             return None
         return error.message
 
-    def _cost(self, usage: Usage) -> int | None:
+    def _cost(self, usage: Usage, *, ok: bool) -> int | None:
+        if not usage.total_tokens and usage.billed is None:
+            # A picture costs something, though its provider counts no tokens.
+            return None if ok and isinstance(self.request, ImageRequest) else 0
         return self.guarded.provider.estimate_cost(usage, self.request.model)
 
     def _at_most(self, usage: Usage, cost: int | None) -> int:
@@ -316,7 +323,7 @@ async def open_attempt(
     emit: EventSink,
     call: Call,
     guarded: Guarded,
-    request: ChatRequest | EmbeddingRequest,
+    request: AnyRequest,
 ) -> Attempt:
     """Get all permissions to send *request* to *guarded*, waiting for them in turn.
 
@@ -368,7 +375,5 @@ async def open_attempt(
     )
 
 
-def _worst(
-    parts: Parts, guarded: Guarded, request: ChatRequest | EmbeddingRequest
-) -> int | None:
+def _worst(parts: Parts, guarded: Guarded, request: AnyRequest) -> int | None:
     return worst_cost(guarded.provider, request) if parts.budgets.any else None

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, TypeAlias, final
 
 import attrs
 import msgspec
 
-from duckservice.completion import ChatRequest, EmbeddingRequest
+from duckservice.completion import AnyRequest
 from duckservice.core.job import JobKind
 from duckservice.errors import InvalidRequest
 from duckservice.gateway.wire.fields import (
@@ -36,11 +36,18 @@ from duckservice.gateway.wire.fields import (
     text,
     unknown,
 )
-from duckservice.gateway.wire.openai_chat import decode_chat
-from duckservice.gateway.wire.openai_embeddings import decode_embedding
+from duckservice.job_kinds import request_of
 
-BatchEndpoint: TypeAlias = Literal["/v1/chat/completions", "/v1/embeddings"]
-ENDPOINTS: Final[tuple[BatchEndpoint, ...]] = ("/v1/chat/completions", "/v1/embeddings")
+BatchEndpoint: TypeAlias = Literal[
+    "/v1/chat/completions", "/v1/embeddings", "/v1/images/generations"
+]
+KINDS: Final[Mapping[BatchEndpoint, JobKind]] = {
+    "/v1/chat/completions": "chat",
+    "/v1/embeddings": "embedding",
+    "/v1/images/generations": "image",
+}
+"""What the lines for an endpoint become."""
+ENDPOINTS: Final[tuple[BatchEndpoint, ...]] = tuple(KINDS)
 LINE_BYTES_MAX: Final = 16 * 1024 * 1024
 """A longer line is bad; it is not kept in memory."""
 LINES_MAX: Final = 200_000
@@ -64,7 +71,7 @@ class BatchLine:
     """From 1."""
     custom_id: str
     kind: JobKind
-    request: ChatRequest | EmbeddingRequest = attrs.field(repr=False)
+    request: AnyRequest = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
     """The request in OpenAI's format."""
 
@@ -163,12 +170,8 @@ class LineReader:
             custom_id, body = self._openai(fields, data)
         else:
             custom_id, body = self._plain(fields, number)
-        kind: JobKind
-        request: ChatRequest | EmbeddingRequest
-        if self.endpoint == "/v1/embeddings":
-            kind, request = "embedding", decode_embedding(body).request
-        else:
-            kind, request = "chat", decode_chat(body).request
+        kind = KINDS[self.endpoint]
+        request = request_of(kind, body)
         self._must_be_new(custom_id)
         return BatchLine(
             number=number, custom_id=custom_id, kind=kind, request=request, body=body
@@ -194,8 +197,10 @@ class LineReader:
 
     def _plain(self, fields: Fields, number: int) -> tuple[str, bytes]:
         custom_id = _custom_id(fields) or f"line-{number}"
-        body = {key: value for key, value in fields.items() if key not in _OURS}
-        if self.endpoint == "/v1/chat/completions":
+        is_chat = self.endpoint == "/v1/chat/completions"
+        ours = _OURS if is_chat else {"custom_id"}
+        body = {key: value for key, value in fields.items() if key not in ours}
+        if is_chat:
             if "prompt" in fields or "system" in fields:
                 if body.get("messages") is not None:
                     raise refused("messages", "not together with prompt or system")

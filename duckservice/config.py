@@ -33,6 +33,7 @@ AdapterName: TypeAlias = Literal[
     "mock",
 ]
 Api: TypeAlias = Literal["chat", "responses"]
+AuthType: TypeAlias = Literal["oauth2", "google", "entra", "aws"]
 Strategy: TypeAlias = Literal[
     "priority", "cheapest", "fastest", "least_busy", "weighted"
 ]
@@ -131,6 +132,9 @@ class HeaderValue:
 @attrs.frozen
 class BaseUrl:
     """An http or https URL without user, query or fragment."""
+
+    exact: bool = False
+    """Whether a slash at its end belongs to it."""
 
 
 Seconds: TypeAlias = Annotated[float, Duration()]
@@ -268,6 +272,49 @@ class PriceConfig:
 
 
 @attrs.frozen(kw_only=True)
+class AuthConfig:
+    """How a provider is shown whose requests these are, where it takes no key."""
+
+    type: AuthType
+    """Decides which of the other keys have a meaning."""
+    token_url: Annotated[str, BaseUrl(exact=True)] = ""
+    """oauth2, and entra in other clouds: where tokens are fetched."""
+    client_id: Annotated[str, Text(chars_max=256, empty=True)] = ""
+    """oauth2, entra."""
+    client_secret: Secret | None = None
+    """oauth2, entra."""
+    refresh_token: Secret | None = None
+    """oauth2: with it, tokens are a user's and not the client's own."""
+    scope: Annotated[str, Text(chars_max=1024, empty=True)] = ""
+    """oauth2, google, entra: what a token is to allow; several, apart by blanks."""
+    audience: Annotated[str, Text(chars_max=1024, empty=True)] = ""
+    """oauth2: whom a token is for; some servers want it."""
+    tenant_id: Annotated[str, Text(chars_max=64, empty=True)] = ""
+    """entra: the directory."""
+    credentials_file: Path | None = None
+    """google: of a service account or a user; else what the environment has."""
+    profile: Annotated[str, Text(chars_max=256, empty=True)] = ""
+    """aws: of its own config files; else what the environment has."""
+    access_key_id: Secret | None = None
+    """aws."""
+    secret_access_key: Secret | None = None
+    """aws."""
+    session_token: Secret | None = None
+    """aws: of keys that expire."""
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """Return every secret in it."""
+        its = (
+            self.client_secret,
+            self.refresh_token,
+            self.access_key_id,
+            self.secret_access_key,
+            self.session_token,
+        )
+        return tuple(secret for secret in its if secret is not None)
+
+
+@attrs.frozen(kw_only=True)
 class ProviderConfig:
     """One provider: where it is, what it serves, how much it is given to do."""
 
@@ -277,6 +324,8 @@ class ProviderConfig:
     api_key: Secret | None = None
     api_keys: tuple[Secret, ...] = ()
     """More keys of the same provider, taken when one is refused or used up."""
+    auth: AuthConfig | None = None
+    """In place of keys: tokens, or signatures."""
     api: Api = "chat"
     """Which of OpenAI's two APIs is spoken: Chat Completions, or Responses."""
     api_version: Annotated[str, Text(chars_max=64, empty=True)] = ""
@@ -305,6 +354,12 @@ class ProviderConfig:
     limits: LimitsConfig = attrs.field(factory=LimitsConfig)
     breaker: BreakerConfig = attrs.field(factory=BreakerConfig)
     price: PriceConfig | None = None
+
+
+def keys_of(provider: ProviderConfig) -> tuple[Secret, ...]:
+    """Return the provider's keys, each once, in the order in which they are tried."""
+    first = () if provider.api_key is None else (provider.api_key,)
+    return tuple(dict.fromkeys((*first, *provider.api_keys)))
 
 
 def base_url_of(provider: ProviderConfig) -> str:

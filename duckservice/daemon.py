@@ -25,6 +25,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -33,6 +34,7 @@ import trio
 
 from duckservice import __version__, paths
 from duckservice.config import Config, ConfigError, ProviderConfig, load
+from duckservice.errors import InvalidRequest
 from duckservice.gateway.app.application import make_app
 from duckservice.gateway.server import Server, ServerLimits
 from duckservice.gateway.unix_socket import UnixListener, bind_unix
@@ -40,7 +42,7 @@ from duckservice.log import register_config, setup as setup_log
 from duckservice.paths import EXIT_CONFIG, EXIT_UNAVAILABLE, StartupError
 from duckservice.providers.base import Provider
 from duckservice.providers.prices import load_price_list
-from duckservice.running import RunningService, open_running
+from duckservice.running import Json, RunningService, open_running
 from duckservice.store import UnknownStore
 from duckservice.store.base import StoreUnavailable
 from duckservice.tree import Seams
@@ -57,8 +59,34 @@ class Daemon:
 
     service: RunningService
     socket: Path
+    read_config: Callable[[], Config] | None = None
+    """Reads the config again; None where there is no file to read."""
+    _reloading: trio.Lock = attrs.field(factory=trio.Lock)
     _server: Server | None = None
     _stopping: trio.Event = attrs.field(factory=trio.Event)
+
+    async def reload(self) -> Json:
+        """Read the config again and take over the keys; return what has changed.
+
+        Raises:
+            InvalidRequest: the config is refused, and the old one kept.
+        """
+        if self.read_config is None:
+            raise InvalidRequest("this daemon was given its config, and reads none")
+        async with self._reloading:
+            try:
+                config = await trio.to_thread.run_sync(self.read_config)
+            except ConfigError as error:
+                msg = f"the configuration is refused, and the old one kept:\n{error}"
+                raise InvalidRequest(msg) from error
+            if config.is_default and not self.service.config.is_default:
+                raise InvalidRequest(
+                    "there is no config file any more; nothing changed"
+                )
+            register_config(config)
+            answer = self.service.reload(config)
+        log.info("daemon.reloaded", **answer)
+        return answer
 
     def drain(self) -> None:
         """Finish what is there and take nothing new; the socket goes on answering."""
@@ -121,10 +149,12 @@ async def open_daemon(
     seams: Seams | None = None,
     limits: ServerLimits | None = None,
     state_dir: Path | None = None,
+    read_config: Callable[[], Config] | None = None,
 ) -> AsyncGenerator[Daemon]:
     """Run the service and its socket for the length of a block.
 
-    Jobs are kept in *state_dir*; see `running.open_running`.
+    Jobs are kept in *state_dir*; see `running.open_running`. *read_config* reads
+    the config again, in a thread, for a reload.
 
     Raises:
         StartupError: the socket cannot be had; the message says why.
@@ -135,7 +165,7 @@ async def open_daemon(
         made = list[Daemon]()
 
         def gateway(service: RunningService) -> Callable[..., Awaitable[None]]:
-            daemon = Daemon(service, socket)
+            daemon = Daemon(service, socket, read_config)
             made.append(daemon)
             return _gateway(daemon, listener, limits or ServerLimits())
 
@@ -184,7 +214,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             os.environ, flag=options.socket, configured=config.service.socket
         )
         state_dir = paths.state_dir(os.environ, configured=config.service.state_dir)
-        sys.exit(trio.run(_run, config, socket, state_dir))
+        read_config = partial(_load, options.config, os.environ)
+        sys.exit(trio.run(_run, config, socket, state_dir, read_config))
     except ConfigError as error:
         sys.stderr.write(f"duckd: the configuration is refused\n{error}\n")
         sys.exit(EXIT_CONFIG)
@@ -210,7 +241,9 @@ def _load(flag: str | None, environ: Mapping[str, str]) -> Config:
     return load(found.path, environ)
 
 
-async def _run(config: Config, socket: Path, state_dir: Path) -> int:
+async def _run(
+    config: Config, socket: Path, state_dir: Path, read_config: Callable[[], Config]
+) -> int:
     """Run until told to stop; return the exit code."""
     since = trio.current_time()
     code = 0
@@ -222,10 +255,12 @@ async def _run(config: Config, socket: Path, state_dir: Path) -> int:
             trio.CancelScope() as now,
         ):
             async with (
-                open_daemon(config, socket, state_dir=state_dir) as daemon,
+                open_daemon(
+                    config, socket, state_dir=state_dir, read_config=read_config
+                ) as daemon,
                 trio.open_nursery() as nursery,
             ):
-                nursery.start_soon(_obey, signals, daemon, now)
+                nursery.start_soon(_obey, signals, daemon, now, nursery)
                 if any(_needs_price_list(its) for its in config.providers.values()):
                     # In a thread, after the socket is up: it takes 0.2 s, which
                     # the first request should not wait for.
@@ -284,14 +319,18 @@ def _announce(config: Config, daemon: Daemon, took: float) -> None:
 
 
 async def _obey(
-    signals: AsyncIterator[int], daemon: Daemon, now: trio.CancelScope
+    signals: AsyncIterator[int],
+    daemon: Daemon,
+    now: trio.CancelScope,
+    nursery: trio.Nursery,
 ) -> None:
-    """Drain at the first signal to stop, end at once at the second."""
+    """Reload at SIGHUP; drain at the first signal to stop, end at the second."""
     asked = False
     async for number in signals:
         name = signal.Signals(number).name
         if number == signal.SIGHUP:
-            log.warning("daemon.signal", signal=name, does="nothing; restart to reload")
+            log.info("daemon.signal", signal=name, does="reloads the keys")
+            nursery.start_soon(_reload, daemon)
         elif asked:
             log.warning("daemon.signal", signal=name, does="ends at once")
             now.cancel()
@@ -299,3 +338,10 @@ async def _obey(
             asked = True
             log.info("daemon.signal", signal=name, does="drains, then ends")
             daemon.shutdown()
+
+
+async def _reload(daemon: Daemon) -> None:
+    try:
+        await daemon.reload()
+    except InvalidRequest as error:
+        log.warning("daemon.reload_refused", message=error.message)

@@ -129,6 +129,7 @@ async def load_costs(store: Store, sums: CostSums) -> None:
             requests=each.entries,
             failures=each.failures,
             unpriced=each.unpriced,
+            estimated=each.estimated,
             cost=each.amount + each.reserved,
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,

@@ -16,16 +16,20 @@ import trio
 
 from duckservice.call import CallOptions, Priority
 from duckservice.completion import (
+    AnyRequest,
     ChatRequest,
     Chunk,
     Completion,
     EmbeddingRequest,
     Embeddings,
+    ImageRequest,
+    Images,
 )
 from duckservice.config import Config
 from duckservice.core.job import Job, OnInterrupt
 from duckservice.events import Event, to_log
 from duckservice.job_request import JobOptions, submission_of
+from duckservice.offers import Priced, cheapest
 from duckservice.providers.base import Provider
 from duckservice.running import RunningService, open_running
 from duckservice.tree import Seams
@@ -84,9 +88,25 @@ class Duck:
         """
         return (await self.service.embed(request, options)).value
 
-    async def submit(
-        self, request: ChatRequest | EmbeddingRequest, **options: Unpack[JobWishes]
-    ) -> Job:
+    async def generate_images(
+        self, request: ImageRequest, options: CallOptions | None = None
+    ) -> Images:
+        """Return the pictures that the first able provider makes.
+
+        Raises:
+            DuckError: see `duckservice.errors` for what each class means.
+        """
+        return (await self.service.generate_images(request, options)).value
+
+    async def cheapest(self, request: AnyRequest) -> tuple[Priced, ...]:
+        """Return who can do *request*, by all that is known, the cheapest first.
+
+        The model that it names does not matter; models without a price are left out.
+        Providers whose models the config does not name are asked for theirs.
+        """
+        return cheapest(request, await self.service.offers())
+
+    async def submit(self, request: AnyRequest, **options: Unpack[JobWishes]) -> Job:
         """Hand *request* in as a durable job; it is in the store when this returns.
 
         It survives the program where the config says where jobs are kept

@@ -39,9 +39,8 @@ from duckservice.gateway.wire.headers import (
     TAGS_MAX,
     timestamp,
 )
-from duckservice.gateway.wire.openai_chat import decode_chat
-from duckservice.gateway.wire.openai_embeddings import decode_embedding
 from duckservice.gateway.wire.openai_reply import usage_fields
+from duckservice.job_kinds import request_of
 from duckservice.jobs import JobView
 from duckservice.store.job_values import AttemptRecord
 
@@ -179,6 +178,7 @@ def job_fields(view: JobView) -> Json:
         "usage": None if job.usage is None else usage_fields(job.usage),
         "cost_usd": usd(job.cost),
         "cost_known": job.cost_known,
+        "cost_estimated": job.cost_estimated,
         "created_at": job.created_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
@@ -231,19 +231,15 @@ def _kind(fields: Fields) -> JobKind:
     match kind:
         case None | "chat":
             return "chat"
-        case "embedding":
-            return "embedding"
-        case "image":
-            raise refused("kind", "no provider here makes images yet")
+        case "embedding" | "image":
+            return kind
         case _:
-            raise unknown("kind", kind, "chat, embedding")
+            raise unknown("kind", kind, "chat, embedding, image")
 
 
 def _model(kind: JobKind, request: bytes) -> str:
     try:
-        if kind == "embedding":
-            return decode_embedding(request).request.model
-        return decode_chat(request).request.model
+        return request_of(kind, request).model
     except InvalidRequest as error:
         path = "request" if error.param is None else at("request", error.param)
         raise InvalidRequest(f"request: {error.message}", param=path) from None

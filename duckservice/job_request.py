@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
 import attrs
 import msgspec
 
 from duckservice.call import Priority
-from duckservice.completion import ChatRequest, EmbeddingRequest
+from duckservice.completion import (
+    AnyRequest,
+    ChatRequest,
+    EmbeddingRequest,
+    ImageRequest,
+)
 from duckservice.core.job import JobKind, OnInterrupt, Submission
 from duckservice.providers import openai_request
 
@@ -37,19 +42,13 @@ class JobOptions:
     """Whether the reply is to be recorded as it comes, for `Jobs.follow`."""
 
 
-def submission_of(
-    request: ChatRequest | EmbeddingRequest, options: JobOptions
-) -> Submission:
+def submission_of(request: AnyRequest, options: JobOptions) -> Submission:
     """Return the submission of *request*, written in OpenAI's format.
 
     Raises:
         InvalidRequest: it has something in it that the format has no words for.
     """
-    kind: JobKind
-    if isinstance(request, ChatRequest):
-        kind, body = "chat", _chat(request, stream=options.stream)
-    else:
-        kind, body = "embedding", _embedding(request)
+    kind, body = _written(request, options)
     said = _canonical(attrs.asdict(options))
     return Submission(
         kind=kind,
@@ -68,6 +67,18 @@ def submission_of(
     )
 
 
+def _written(request: AnyRequest, options: JobOptions) -> tuple[JobKind, bytes]:
+    match request:
+        case ChatRequest():
+            return "chat", _chat(request, stream=options.stream)
+        case EmbeddingRequest():
+            return "embedding", _embedding(request)
+        case ImageRequest():
+            return "image", _image(request)
+        case _:
+            assert_never(request)
+
+
 def _chat(request: ChatRequest, *, stream: bool) -> bytes:
     openai_request.check(request, provider="jobs", lenient=True)
     return openai_request.encode(request, stream=stream, provider="jobs", lenient=True)
@@ -79,6 +90,20 @@ def _embedding(request: EmbeddingRequest) -> bytes:
         "model": request.model,
         "input": request.input,
         "dimensions": request.dimensions,
+        "user": request.user,
+    }
+    return _encode({key: value for key, value in body.items() if value is not None})
+
+
+def _image(request: ImageRequest) -> bytes:
+    body: dict[str, Any] = {
+        **request.extra,
+        "model": request.model,
+        "prompt": request.prompt,
+        "n": request.n,
+        "size": request.size,
+        "quality": request.quality,
+        "response_format": request.response_format,
         "user": request.user,
     }
     return _encode({key: value for key, value in body.items() if value is not None})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias, final
+from typing import TypeAlias, assert_never, final
 
 import attrs
 import trio
@@ -18,6 +18,7 @@ from duckservice.gateway.wire.openai_embeddings import (
     decode_embedding,
     encode_embeddings,
 )
+from duckservice.gateway.wire.openai_images import decode_image_request, encode_images
 from duckservice.gateway.wire.openai_reply import encode_completion
 from duckservice.gateway.wire.openai_stream import ChatStreamEncoder
 from duckservice.job_deltas import DeltaRecorder, pieces_of
@@ -46,14 +47,27 @@ class JobWork:
             DuckError: nobody gave one, or it is too large to be kept.
             NotBegun: the options' watch did not want an attempt to be sent.
         """
-        if kind == "embedding":
-            wire = decode_embedding(body)
-            embeddings = await self.service.embed(wire.request, options)
-            result = encode_embeddings(embeddings.value, base64=wire.base64)
-            self._must_fit(len(result))
-            return result
-        chat = decode_chat(body)
-        return await (self._stream if chat.stream else self._whole)(chat, options)
+        match kind:
+            case "chat":
+                chat = decode_chat(body)
+                answer = self._stream if chat.stream else self._whole
+                return await answer(chat, options)
+            case "embedding":
+                return self._fitting(await self._embeddings(body, options))
+            case "image":
+                return self._fitting(await self._images(body, options))
+            case _:
+                assert_never(kind)
+
+    async def _embeddings(self, body: bytes, options: CallOptions) -> bytes:
+        wire = decode_embedding(body)
+        embeddings = await self.service.embed(wire.request, options)
+        return encode_embeddings(embeddings.value, base64=wire.base64)
+
+    async def _images(self, body: bytes, options: CallOptions) -> bytes:
+        request = decode_image_request(body)
+        images = await self.service.generate_images(request, options)
+        return encode_images(images.value, now=self._now())
 
     async def _whole(self, chat: ChatWire, options: CallOptions) -> bytes:
         completion = (await self.service.complete(chat.request, options)).value
@@ -99,6 +113,10 @@ class JobWork:
         result = encode_completion(
             completion, now=self._now(), legacy_functions=chat.legacy_functions
         )
+        self._must_fit(len(result))
+        return result
+
+    def _fitting(self, result: bytes) -> bytes:
         self._must_fit(len(result))
         return result
 

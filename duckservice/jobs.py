@@ -22,8 +22,7 @@ from duckservice.core import job as life
 from duckservice.core.job import Job, JobState, Submission
 from duckservice.core.waiting_line import Priority
 from duckservice.errors import Conflict, Draining, InvalidRequest, Unavailable
-from duckservice.gateway.wire.openai_chat import decode_chat
-from duckservice.gateway.wire.openai_embeddings import decode_embedding
+from duckservice.job_kinds import request_of
 from duckservice.job_outlook import Outlook
 from duckservice.service import Service
 from duckservice.store.base import (
@@ -164,10 +163,7 @@ class Jobs:
             RequestTooLarge: the request is larger than `store.max_request`.
         """
         self.room.check(submission)
-        if submission.kind == "embedding":
-            self.service.check(decode_embedding(submission.request).request)
-        else:
-            self.service.check(decode_chat(submission.request).request)
+        self.service.check(request_of(submission.kind, submission.request))
 
     def new_id(self) -> str:
         """Return an id that sorts by time."""

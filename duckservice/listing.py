@@ -7,13 +7,14 @@ even while a provider is down.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 import trio
 
 from duckservice.completion import ModelInfo
 from duckservice.errors import DuckError
+from duckservice.offers import Offer, kind_of
 from duckservice.tree import Guarded, Parts
 
 #: Seconds for which what a provider has told is kept.
@@ -35,6 +36,25 @@ class ModelList:
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """Return each model once; the first provider that has it owns it."""
+        await self._refresh()
+        found = dict[str, ModelInfo]()
+        for name, guarded in self.parts.providers.items():
+            for model in self._of(name, guarded):
+                found.setdefault(model.id, attrs.evolve(model, owned_by=name))
+        return tuple(found.values())
+
+    async def offers(self) -> tuple[Offer, ...]:
+        """Return each model at each provider that has it, with its price."""
+        await self._refresh()
+        offers = list[Offer]()
+        for name, guarded in self.parts.providers.items():
+            for model in {its.id: None for its in self._of(name, guarded)}:
+                offers.append(_offer(name, guarded, model))
+                # To look up a price takes half a millisecond, and some have 500 models.
+                await trio.lowlevel.checkpoint()
+        return tuple(offers)
+
+    async def _refresh(self) -> None:
         now = trio.current_time()
         async with trio.open_nursery() as nursery:
             for name, guarded in self.parts.providers.items():
@@ -42,11 +62,10 @@ class ModelList:
                 if stale and not _named(guarded):
                     self._told_at[name] = now
                     nursery.start_soon(self._ask, name, guarded)
-        found = dict[str, ModelInfo]()
-        for name, guarded in self.parts.providers.items():
-            for model in (*_named(guarded), *self._told.get(name, ())):
-                found.setdefault(model.id, attrs.evolve(model, owned_by=name))
-        return tuple(found.values())
+
+    def _of(self, name: str, guarded: Guarded) -> Iterator[ModelInfo]:
+        yield from _named(guarded)
+        yield from self._told.get(name, ())
 
     async def _ask(self, name: str, guarded: Guarded) -> None:
         with trio.move_on_after(WITHIN):
@@ -57,6 +76,18 @@ class ModelList:
             self._told[name] = [
                 model for model in told if guarded.provider.supports_model(model.id)
             ]
+
+
+def _offer(name: str, guarded: Guarded, model: str) -> Offer:
+    provider = guarded.provider
+    quote = provider.quote(model)
+    return Offer(
+        model=model,
+        provider=name,
+        kind=kind_of(guarded.config.model_map.get(model, model), quote),
+        capabilities=provider.capabilities,
+        quote=quote,
+    )
 
 
 def _named(guarded: Guarded) -> list[ModelInfo]:

@@ -20,7 +20,7 @@ from duckservice.actors.rate_limiter import RateLimiter
 from duckservice.actors.request_queue import RequestQueue
 from duckservice.asking import ask, tell
 from duckservice.call import Priority
-from duckservice.completion import ChatRequest, EmbeddingRequest
+from duckservice.completion import AnyRequest, ChatRequest
 from duckservice.core.circuit_breaker import Closed, Open, Outcome, Permit
 from duckservice.core.limiter import Grant
 from duckservice.core.request_queue import Turn
@@ -48,7 +48,7 @@ async def get_permissions(
     parts: Parts,
     emit: EventSink,
     guarded: Guarded,
-    request: ChatRequest | EmbeddingRequest,
+    request: AnyRequest,
     priority: Priority,
     *,
     yields: bool = False,
@@ -234,9 +234,7 @@ def _value(reply: Reply[T]) -> T | None:
         return None
 
 
-def _tokens_to_reserve(
-    guarded: Guarded, request: ChatRequest | EmbeddingRequest
-) -> int:
+def _tokens_to_reserve(guarded: Guarded, request: AnyRequest) -> int:
     limit = guarded.config.limits.tokens_per_minute
     if limit is None:
         return 0

@@ -7,7 +7,7 @@ import re
 from typing import Final
 from urllib.parse import quote
 
-from duckservice.config import Config, Secret
+from duckservice.config import Config, Secret, keys_of
 
 MARK: Final = "…"
 
@@ -39,10 +39,13 @@ def register_secret(secret: Secret) -> None:
 
 
 def register_config(config: Config) -> None:
-    """Have every key in *config* redacted, and what headers named like a key carry."""
+    """Have every secret in *config* redacted, and what headers named like a key carry."""
     for provider in config.providers.values():
-        if provider.api_key is not None:
-            register_secret(provider.api_key)
+        for key in keys_of(provider):
+            register_secret(key)
+        if provider.auth is not None:
+            for secret in provider.auth.secrets():
+                register_secret(secret)
         for name, value in provider.headers.items():
             if _KEY_HEADER.search(name):
                 register_secret(Secret(value))

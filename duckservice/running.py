@@ -32,7 +32,7 @@ from duckservice.actors.request_queue import RequestQueue
 from duckservice.asking import ask
 from duckservice.batches import Batches
 from duckservice.completion import ModelInfo
-from duckservice.config import Config
+from duckservice.config import Config, ProviderConfig
 from duckservice.core.budget_book import BudgetState
 from duckservice.core.circuit_breaker import phase_name
 from duckservice.core.cost_sums import By, Sum, Summary
@@ -42,7 +42,10 @@ from duckservice.errors import DuckError, InvalidRequest, NotFound, Unavailable
 from duckservice.events import BreakerMoved, Event
 from duckservice.jobs import Jobs
 from duckservice.listing import ModelList
+from duckservice.offers import Offer, offer_fields, price_list_fields
+from duckservice.providers.auth.key_state import HasKeys
 from duckservice.providers.base import Provider
+from duckservice.reload import changes
 from duckservice.service import Service
 from duckservice.store.base import Store
 from duckservice.store_slot import StoreSlot
@@ -74,6 +77,8 @@ class RunningService(Service):
     _jobs: Jobs | None = None
     _batches: Batches | None = None
     _slot: StoreSlot | None = None
+    _renewed: Callable[[Provider, ProviderConfig], Provider] | None = None
+    """Makes a provider of another config, over the connections of the old one."""
     _started: float = attrs.field(factory=trio.current_time)
     _until_draining: set[trio.CancelScope] = attrs.field(factory=set[trio.CancelScope])
     _models: ModelList = attrs.field(
@@ -191,6 +196,19 @@ class RunningService(Service):
         """Return the models that can be asked for; see `listing`."""
         return await self._models.models()
 
+    async def offers(self) -> tuple[Offer, ...]:
+        """Return each model at each provider, what it can do and what it costs."""
+        return await self._models.offers()
+
+    async def models_in_detail(self) -> Json:
+        """Return the offers of each model by its id, and where prices come from."""
+        offers = await self.offers()
+        by_model: dict[str, list[Json]] = {}
+        for offer in offers:
+            by_model.setdefault(offer.model, []).append(offer_fields(offer))
+        today = datetime.fromtimestamp(self.seams.wall_clock(), UTC).date()
+        return {"offers": by_model, "price_list": price_list_fields(today)}
+
     async def ready(self) -> Json:
         """Return that the root supervisor, the actors and the store answer.
 
@@ -267,6 +285,35 @@ class RunningService(Service):
                 nursery.start_soon(check, guarded)
         return [found[name] for name in self.parts.providers]
 
+    def reload(self, config: Config) -> Json:
+        """Take over what *config* changes in keys; all of it or, if it raises, nothing.
+
+        Requests under way keep the keys that they have.
+
+        Raises:
+            InvalidRequest: a provider cannot be made from it.
+        """
+        found = changes(self.config, config)
+        new = dict[str, tuple[Callable[[], Provider], Provider]]()
+        for name in found.providers:
+            if (renewed := self._renewed) is None:
+                break  # these providers were given to us, and have no config
+            its = found.config.providers[name]
+            try:
+                provider = renewed(self.parts.providers[name].provider, its)
+            except ValueError as error:
+                msg = f"providers.{name}: {error}"
+                raise InvalidRequest(msg) from error
+            new[name] = partial(_make, its), provider
+        for name, (make, provider) in new.items():
+            self.parts.providers[name].client.renew(make, provider)
+        self.config = found.config
+        return {
+            "changed": list(found.changed),
+            "needs_restart": list(found.needs_restart),
+            "warnings": list(config.warnings),
+        }
+
     async def restart_actor(self, path: str) -> None:
         """Crash what runs at *path* of the tree; its supervisor restarts it by policy.
 
@@ -338,6 +385,8 @@ async def open_running(
         service = RunningService(config, parts, seams)
         durable = make_durable(service, open_)
         service._jobs = durable.jobs  # noqa: SLF001 - of our own class
+        if providers is None:
+            service._renewed = _renewed  # noqa: SLF001 - of our own class
         service._slot = durable.slot  # noqa: SLF001 - of our own class
         service._batches = Batches(durable.jobs)  # noqa: SLF001 - of our own class
         spec = tree(
@@ -369,9 +418,19 @@ def _makers(
 ) -> dict[str, Callable[[], Provider]]:
     if providers is not None:
         return {name: partial(_same, its) for name, its in providers.items()}
+    return {name: partial(_make, its) for name, its in config.providers.items()}
+
+
+def _make(config: ProviderConfig) -> Provider:
     from duckservice.providers.catalog import make_provider  # noqa: PLC0415 - httpx takes 0.3 s to import, and tests with own providers need none of it
 
-    return {name: partial(make_provider, its) for name, its in config.providers.items()}
+    return make_provider(config)
+
+
+def _renewed(old: Provider, config: ProviderConfig) -> Provider:
+    from duckservice.providers.catalog import renewed_provider  # noqa: PLC0415 - as above
+
+    return renewed_provider(old, config)
 
 
 def _same(provider: Provider) -> Provider:
@@ -406,6 +465,7 @@ async def _provider(guarded: Guarded, cost: int | None) -> Json:
         "requests": its.requests,
         "failures": its.failures,
         "cost_usd": None if cost is None else usd(cost),
+        "keys": _keys(guarded.provider),
         "limiter": {
             "available": limiter.requests_available,
             "tokens_available": limiter.tokens_available,
@@ -415,6 +475,20 @@ async def _provider(guarded: Guarded, cost: int | None) -> Json:
             else round(limiter.blocked_until - trio.current_time(), 3),
         },
     }
+
+
+def _keys(provider: Provider) -> list[Json]:
+    """Return how each of the provider's keys is; they are masked."""
+    if not isinstance(provider, HasKeys):
+        return []
+    return [
+        {
+            "key": its.key,
+            "state": its.state,
+            "wait_s": None if its.wait is None else round(its.wait, 3),
+        }
+        for its in provider.key_states()
+    ]
 
 
 async def _check(guarded: Guarded) -> Json:
@@ -429,12 +503,14 @@ async def _check(guarded: Guarded) -> Json:
         try:
             report = await guarded.provider.health_check()
         except DuckError as error:
-            return {**found, "detail": error.message}
+            keys = _keys(guarded.provider)
+            return {**found, "detail": error.message, "keys": keys}
         return {
             **found,
             "healthy": report.healthy,
             "latency_ms": round(report.latency * 1000, 1),
             "detail": report.detail,
+            "keys": _keys(guarded.provider),
         }
     return found
 
@@ -479,6 +555,7 @@ def _sum(sum_: Sum) -> Json:
         "cached_tokens": sum_.cached_tokens,
         "cost_usd": usd(sum_.cost),
         "unpriced": sum_.unpriced,
+        "estimated": sum_.estimated,
     }
 
 

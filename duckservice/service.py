@@ -19,11 +19,14 @@ import trio
 from duckservice.attempt import Attempt, Call, open_attempt
 from duckservice.call import Answer, CallOptions, CallReport, StreamAnswer
 from duckservice.completion import (
+    AnyRequest,
     ChatRequest,
     Chunk,
     Completion,
     EmbeddingRequest,
     Embeddings,
+    ImageRequest,
+    Images,
     Usage,
 )
 from duckservice.config import Config
@@ -62,7 +65,8 @@ SERVING_MAX = 1000
 HELD_PAUSE = 5.0
 
 T = TypeVar("T")
-R = TypeVar("R", ChatRequest, EmbeddingRequest)
+R = TypeVar("R", ChatRequest, EmbeddingRequest, ImageRequest)
+W = TypeVar("W", Completion, Embeddings, Images)
 
 Plan: TypeAlias = deque[tuple[Guarded, R]]
 """Which providers to ask, the best first, each in its own words for the model."""
@@ -100,11 +104,7 @@ class Service:
         Raises:
             DuckError: see `duckservice.errors` for what each class means.
         """
-        async with self._call(options or CallOptions()) as call:
-            plan = self._plan(request)
-            self._check_cost(plan, call.options)
-            value = await self._attempts(call, plan, _complete)
-        return Answer(value, call.report)
+        return await self._answer(request, options, _complete)
 
     @asynccontextmanager
     async def stream(
@@ -130,11 +130,17 @@ class Service:
         Raises:
             DuckError: see `duckservice.errors` for what each class means.
         """
-        async with self._call(options or CallOptions()) as call:
-            plan = self._plan(request)
-            self._check_cost(plan, call.options)
-            value = await self._attempts(call, plan, _embed)
-        return Answer(value, call.report)
+        return await self._answer(request, options, _embed)
+
+    async def generate_images(
+        self, request: ImageRequest, options: CallOptions | None = None
+    ) -> Answer[Images]:
+        """Return the pictures that the first able provider makes.
+
+        Raises:
+            DuckError: see `duckservice.errors` for what each class means.
+        """
+        return await self._answer(request, options, _draw)
 
     async def count_tokens(
         self, request: ChatRequest, options: CallOptions | None = None
@@ -154,6 +160,18 @@ class Service:
         return f"{number:028x}"
 
     # The call.
+
+    async def _answer(
+        self,
+        request: R,
+        options: CallOptions | None,
+        send: Callable[[Attempt, R], Awaitable[T]],
+    ) -> Answer[T]:
+        async with self._call(options or CallOptions()) as call:
+            plan = self._plan(request)
+            self._check_cost(plan, call.options)
+            value = await self._attempts(call, plan, send)
+        return Answer(value, call.report)
 
     @asynccontextmanager
     async def _call(self, options: CallOptions) -> AsyncGenerator[Call]:
@@ -220,7 +238,7 @@ class Service:
             raise refusals[0]
         raise _not_served(request.model)
 
-    def check(self, request: ChatRequest | EmbeddingRequest) -> None:
+    def check(self, request: AnyRequest) -> None:
         """Find out whether anybody here could ever serve *request*.
 
         Raises:
@@ -255,15 +273,10 @@ class Service:
         place = {name: number for number, name in enumerate(names)}
         return sorted(serving, key=lambda g: place.get(g.config.name, len(place)))
 
-    def _able(
-        self, request: ChatRequest | EmbeddingRequest, refusals: list[DuckError]
-    ) -> list[Guarded]:
+    def _able(self, request: AnyRequest, refusals: list[DuckError]) -> list[Guarded]:
         """Return who serves the model and can translate the request."""
-        serving = self._who_serves(request.model)
-        if isinstance(request, EmbeddingRequest):
-            return list(serving)
         able = list[Guarded]()
-        for guarded in serving:
+        for guarded in self._who_serves(request.model):
             try:
                 guarded.provider.check(request)
             except InvalidRequest as refusal:
@@ -289,7 +302,7 @@ class Service:
     def _ranked(
         self,
         able: list[Guarded],
-        request: ChatRequest | EmbeddingRequest,
+        request: AnyRequest,
         refusals: list[DuckError],
     ) -> Sequence[Guarded]:
         now = trio.current_time()
@@ -330,7 +343,8 @@ class Service:
                 f"may cost {usd(min(known))} USD"
                 if known
                 else (
-                    "cannot be bounded in cost (set max_tokens; the model needs a price)"
+                    "cannot be bounded in cost (a chat needs max_tokens, the model a"
+                    " price; of pictures only gpt-image-1's have a known size)"
                 )
             )
             msg = f"the request {may}, and its limit is {usd(options.max_cost)} USD"
@@ -385,7 +399,7 @@ class Service:
         self,
         call: Call,
         guarded: Guarded,
-        request: ChatRequest | EmbeddingRequest,
+        request: AnyRequest,
         tried: set[str],
     ) -> bool:
         """Say whether the next in the plan may be asked.
@@ -457,21 +471,24 @@ class Service:
 
 
 async def _complete(attempt: Attempt, request: ChatRequest) -> Completion:
-    with _settled(attempt):
-        await attempt.begin()
-        completion = await attempt.guarded.provider.complete(request)
-        attempt.answered()
-        attempt.succeeded(completion.usage)
-    return completion
+    return await _whole(attempt, attempt.guarded.provider.complete, request)
 
 
 async def _embed(attempt: Attempt, request: EmbeddingRequest) -> Embeddings:
+    return await _whole(attempt, attempt.guarded.provider.embed, request)
+
+
+async def _draw(attempt: Attempt, request: ImageRequest) -> Images:
+    return await _whole(attempt, attempt.guarded.provider.generate_images, request)
+
+
+async def _whole(attempt: Attempt, ask: Callable[[R], Awaitable[W]], request: R) -> W:
     with _settled(attempt):
         await attempt.begin()
-        embeddings = await attempt.guarded.provider.embed(request)
+        reply = await ask(request)
         attempt.answered()
-        attempt.succeeded(embeddings.usage)
-    return embeddings
+        attempt.succeeded(reply.usage)
+    return reply
 
 
 async def _open_stream(attempt: Attempt, request: ChatRequest) -> OpenStream:
@@ -584,9 +601,7 @@ def _retries_spent(held: Sequence[Guarded]) -> RetriesSpent:
     return RetriesSpent(msg, retry_after=wait + 0.1 if wait > 0 else HELD_PAUSE)
 
 
-def _candidate(
-    guarded: Guarded, now: float, priced: ChatRequest | EmbeddingRequest | None
-) -> Candidate:
+def _candidate(guarded: Guarded, now: float, priced: AnyRequest | None) -> Candidate:
     """Return the provider as it is now; with its price, for what is to be *priced*."""
     its, config = guarded.board, guarded.config
     # Half open, only the breaker itself knows: the end of a probe may be in its
@@ -622,9 +637,7 @@ def _blocked(guarded: Guarded, now: float) -> bool:
     return limiter is not None and limiter.blocked_until > now
 
 
-def _is_affordable(
-    call: Call, guarded: Guarded, request: ChatRequest | EmbeddingRequest
-) -> bool:
+def _is_affordable(call: Call, guarded: Guarded, request: AnyRequest) -> bool:
     """Say whether one more attempt stays within the caller's limit, if there is one."""
     limit = call.options.max_cost
     if limit is None:

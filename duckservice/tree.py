@@ -85,6 +85,16 @@ class Client:
     provider: Provider
     _closed: bool = False
 
+    def renew(self, make: Callable[[], Provider], provider: Provider) -> None:
+        """Use *provider* from now on, and what *make* makes after a crash.
+
+        Requests under way go on with the one that they have. It must share its
+        connections with this one: they are closed together.
+        """
+        self.make = make
+        if not self._closed:
+            self.provider = provider
+
     async def run(self) -> None:
         """Keep the connections until the tree, or this part of it, stops."""
         if self._closed:

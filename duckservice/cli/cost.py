@@ -12,7 +12,14 @@ from duckservice.cli.output import cell, table
 from duckservice.cli.session import Session
 from duckservice.cli.text import count, money
 
-_NUMBERS = ("REQUESTS", "INPUT TOKENS", "OUTPUT TOKENS", "COST", "UNPRICED")
+_NUMBERS = (
+    "REQUESTS",
+    "INPUT TOKENS",
+    "OUTPUT TOKENS",
+    "COST",
+    "ESTIMATED",
+    "UNPRICED",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,5 +63,6 @@ def _row(key: str, row: Mapping[str, Any]) -> list[Any]:
         cell(count(row["input_tokens"])),
         cell(count(row["output_tokens"])),
         cell(money(row["cost_usd"])),
+        cell(count(row["estimated"])),
         cell(count(row["unpriced"])),
     ]

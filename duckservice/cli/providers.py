@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -11,7 +11,7 @@ from duckservice.cli import styles
 from duckservice.cli.exits import FAILED, OK, USAGE, Exit
 from duckservice.cli.output import cell, table
 from duckservice.cli.session import Session
-from duckservice.cli.text import count, milliseconds, money, percent
+from duckservice.cli.text import count, elapsed, milliseconds, money, percent
 from duckservice.terminal import escape_controls
 
 _MODELS_SHOWN = 3
@@ -25,7 +25,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         choices=("enable", "disable", "reset", "check"),
         help="reset: close its breaker; check: find out whether it answers",
     )
-    parser.add_argument("name", nargs="?", help="the provider, for an action; check without one checks all")
+    parser.add_argument(
+        "name",
+        nargs="?",
+        help="the provider, for an action; check without one checks all",
+    )
 
 
 def run(session: Session) -> int:
@@ -42,7 +46,20 @@ def run(session: Session) -> int:
     for provider in answer["providers"]:
         result.add_row(*_row(provider))
     session.out.show(result)
+    for provider in answer["providers"]:
+        for line in _keys(provider):
+            session.out.note(line)
     return OK
+
+
+def _keys(provider: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each key that is set aside."""
+    for key in provider.get("keys", ()):
+        if key["state"] != "ok":
+            state = key["state"].replace("_", " ")
+            wait = elapsed(key["wait_s"])
+            line = f"{provider['name']}: key {key['key']} is {state}, for {wait} more"
+            yield escape_controls(line)
 
 
 def _act(session: Session, action: str, name: str | None) -> int:

@@ -10,6 +10,7 @@ import attrs
 
 from duckservice.config import (
     AccessConfig,
+    AuthConfig,
     Config,
     PriceConfig,
     ProviderConfig,
@@ -37,9 +38,10 @@ def _table(value: Any) -> dict[str, Any]:
             table["mode"] = f"{value.mode:04o}"
         case ProviderConfig():
             del table["name"]
-            if not value.base_url:
-                del table["base_url"]
+            table = {key: shown for key, shown in table.items() if shown != ""}
             table["headers"] = dict.fromkeys(value.headers, MARK)
+        case AuthConfig():
+            table = {key: shown for key, shown in table.items() if shown != ""}
         case PriceConfig():
             # Numbers, as in the file; only the values themselves are exact.
             table = {"input": float(value.input), "output": float(value.output)}

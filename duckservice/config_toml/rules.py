@@ -6,10 +6,8 @@ ignored would be worse than none.
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Final, TypeAlias
-from urllib.parse import urlsplit
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final
 
 import attrs
 
@@ -24,8 +22,10 @@ from duckservice.config import (
     StoreConfig,
     base_url_of,
 )
+from duckservice.config_toml import provider_rules
+from duckservice.config_toml.key_warnings import key_warnings
+from duckservice.config_toml.provider_rules import Rule
 from duckservice.config_toml.refused import Refused, quoted
-from duckservice.config_toml.secrets import is_literal
 
 
 def with_defaults(provider: ProviderConfig) -> ProviderConfig:
@@ -106,83 +106,21 @@ def _cache(cache: CacheConfig) -> Iterator[Refused]:
         )
 
 
-def _endpoint(provider: ProviderConfig) -> Iterator[Refused]:
-    if provider.adapter == "openai-compatible" and not provider.base_url:
-        yield Refused(
-            "nothing",
-            "the endpoint's URL, which adapter openai-compatible needs",
-            hint='such as "http://127.0.0.1:11434/v1"',
-            key=("base_url",),
-        )
-    if provider.adapter == "azure" and not provider.base_url:
-        yield Refused(
-            "nothing",
-            "the resource's URL, which adapter azure needs",
-            hint='such as "https://NAME.openai.azure.com"',
-            key=("base_url",),
-        )
-    if provider.adapter == "bedrock" and not (provider.region or provider.base_url):
-        yield Refused(
-            "nothing",
-            "the AWS region, which adapter bedrock needs",
-            hint='such as "eu-central-1"',
-            key=("region",),
-        )
-    if provider.adapter == "vertex" and not provider.project:
-        yield Refused(
-            "nothing",
-            "the Google Cloud project, which adapter vertex needs",
-            key=("project",),
-        )
-
-
-def _privacy(provider: ProviderConfig) -> Iterator[Refused]:
-    if provider.api_key is not None and not _is_private(provider.base_url):
-        yield Refused(
-            "http to another machine, with a key",
-            "https, or a loopback address, so that the key is not sent in clear",
-            key=("base_url",),
-        )
-
-
-def _is_private(url: str) -> bool:
-    """Say whether nobody can listen in on the way to *url*."""
-    parts = urlsplit(url)
-    if parts.scheme != "http":
-        return True
-    host = parts.hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
 _RETENTION_SHORT: Final = 3600.0
 
-_Rule: TypeAlias = tuple[frozenset[str], Callable[[Any], Iterator[Refused]]]
-"""The keys that it looks at, and the rule."""
-
-_RULES: Final[Mapping[type, tuple[_Rule, ...]]] = {
+_RULES: Final[Mapping[type, tuple[Rule, ...]]] = {
     AccessConfig: ((frozenset({"mode", "group"}), _access),),
     ServiceConfig: ((frozenset({"http"}), _service),),
     StoreConfig: ((frozenset({"url"}), _store),),
     RetryConfig: ((frozenset({"base_delay", "max_delay"}), _retry),),
     CacheConfig: ((frozenset({"enabled"}), _cache),),
-    ProviderConfig: (
-        (frozenset({"adapter", "base_url", "region", "project"}), _endpoint),
-        (frozenset({"api_key", "base_url"}), _privacy),
-    ),
+    **provider_rules.RULES,
 }
 
 
 def warnings(config: Config, tables: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is accepted in *config*, read from *tables*, but should be known."""
-    for name, table in tables.get("providers", {}).items():
-        if is_literal(table.get("api_key")):
-            yield (
-                f"providers.{name}.api_key is a literal key; prefer"
-                ' "file:/path" or "env:NAME"'
-            )
+    yield from key_warnings(config.providers, tables)
     if not config.providers:
         yield 'no provider is configured: a mock provider, named "mock", answers'
     yield from _store_warnings(config.store)

@@ -205,8 +205,8 @@ def header_value(_: HeaderValue, value: Any) -> str:
     return value
 
 
-def base_url(_: BaseUrl, value: Any) -> str:
-    """Return a URL of a provider, without slashes at its end."""
+def base_url(marker: BaseUrl, value: Any) -> str:
+    """Return a URL; that of a provider has no slashes at its end."""
     allowed = "an http or https URL with a host, without user, query or fragment"
     # A URL that is refused may be one with a password in it.
     if not isinstance(value, str):
@@ -223,7 +223,7 @@ def base_url(_: BaseUrl, value: Any) -> str:
     ):
         if present:
             raise Refused(problem, allowed)
-    return value.rstrip("/")
+    return value if marker.exact else value.rstrip("/")
 
 
 def _split(value: str) -> SplitResult | None:

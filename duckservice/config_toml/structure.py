@@ -107,7 +107,9 @@ def _array_hook(kind: Any, converter: Converter) -> Hook:
         if not isinstance(value, list):
             raise Refused(shown(value), "an array of strings")
         items = cast("Sequence[Any]", value)
-        return tuple(_each(enumerate(items), lambda _, v: converter.structure(v, item)))
+        found = _each(enumerate(items), lambda _, v: converter.structure(v, item))
+        # A reference with an empty default stands for no key.
+        return tuple(each for each in found if each is not None)
 
     return array
 

@@ -43,6 +43,8 @@ class Sum:
     """Of the requests."""
     unpriced: int = 0
     """Of the requests: those whose cost is not known, and not in ``cost``."""
+    estimated: int = 0
+    """Of the requests: those whose tokens we have guessed, and so their cost."""
     cost: int = 0
     """Picodollars."""
     input_tokens: int = 0
@@ -57,6 +59,7 @@ class Sum:
             requests=self.requests + other.requests,
             failures=self.failures + other.failures,
             unpriced=self.unpriced + other.unpriced,
+            estimated=self.estimated + other.estimated,
             cost=self.cost + other.cost,
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
@@ -248,6 +251,7 @@ def _one(usage: Usage, cost: int | None, *, ok: bool) -> Sum:
         requests=1,
         failures=0 if ok else 1,
         unpriced=1 if cost is None else 0,
+        estimated=1 if usage.estimated else 0,
         cost=cost or 0,
         # A provider's own figures: what cannot be is counted as nothing.
         input_tokens=max(0, usage.input_tokens),

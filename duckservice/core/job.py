@@ -225,6 +225,8 @@ class Job:
     """Of all attempts; a lost one counts with all that was reserved for it."""
     cost_known: bool = True
     """Whether every attempt's cost is known; else `cost` is a lower bound."""
+    cost_estimated: bool = False
+    """Whether we have guessed the tokens of an attempt, and so a part of `cost`."""
 
     batch: str | None = None
     line: int | None = None
@@ -312,6 +314,7 @@ def settle(job: Job, settlement: Settlement) -> Job:
         usage=its.usage,
         cost=job.cost + (its.cost or 0),
         cost_known=job.cost_known and its.cost is not None,
+        cost_estimated=job.cost_estimated or its.estimated,
     )
 
 
@@ -325,6 +328,7 @@ def reconcile(job: Job, settlement: Settlement, *, lost: int) -> Job:
         job,
         cost=job.cost - lost + (settlement.cost or 0),
         cost_known=job.cost_known and settlement.cost is not None,
+        cost_estimated=job.cost_estimated or settlement.estimated,
     )
 
 

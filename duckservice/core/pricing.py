@@ -30,6 +30,8 @@ class Price:
     """Of tokens read from the provider's cache; as ``input`` where None."""
     cache_write: int | None = attrs.field(default=None, validator=optional(ge(0)))
     """Of tokens written to the provider's cache; as ``input`` where None."""
+    image_output: int | None = attrs.field(default=None, validator=optional(ge(0)))
+    """Of tokens that are pictures; as ``output`` where None."""
 
     @classmethod
     def usd_per_mtok(
@@ -39,6 +41,7 @@ class Price:
         output: str,
         cached_input: str | None = None,
         cache_write: str | None = None,
+        image_output: str | None = None,
     ) -> Price:
         """Return the price from decimal strings, in USD per million tokens.
 
@@ -50,6 +53,7 @@ class Price:
             output=_scaled(output, _PICO_PER_TOKEN),
             cached_input=_scaled_if_given(cached_input),
             cache_write=_scaled_if_given(cache_write),
+            image_output=_scaled_if_given(image_output),
         )
 
 
@@ -58,15 +62,36 @@ def cost(usage: Usage, price: Price) -> int:
 
     Parts that exceed their whole (providers do report such) are cut to it.
     """
-    tokens = max(0, usage.input_tokens)
-    cached = min(max(0, usage.cached_tokens), tokens)
-    written = min(max(0, usage.cache_write_tokens), tokens - cached)
-    return (
-        (tokens - cached - written) * price.input
-        + cached * _or_input(price.cached_input, price)
-        + written * _or_input(price.cache_write, price)
-        + max(0, usage.output_tokens) * price.output
-    )
+    # Called for each attempt of each request, and by whoever compares prices: `max`
+    # and `min` would take three times as long as all the rest.
+    tokens, reply = usage.input_tokens, usage.output_tokens
+    if tokens < 0:
+        tokens = 0
+    if reply < 0:
+        reply = 0
+    total = tokens * price.input + reply * price.output
+    if usage.cached_tokens > 0 or usage.cache_write_tokens > 0:
+        total += _more_for_cache(usage, tokens, price)
+    if usage.image_tokens > 0:
+        drawn = min(usage.image_tokens, reply)
+        total += drawn * (_or_output(price.image_output, price) - price.output)
+    return total
+
+
+def _more_for_cache(usage: Usage, tokens: int, price: Price) -> int:
+    """Return what the cached of the *tokens* cost more than others, or less: below 0."""
+    more = 0
+    cached = usage.cached_tokens
+    if cached < 0:
+        cached = 0
+    elif cached > tokens:
+        cached = tokens
+    if price.cached_input is not None:
+        more = cached * (price.cached_input - price.input)
+    if usage.cache_write_tokens > 0 and price.cache_write is not None:
+        written = min(usage.cache_write_tokens, tokens - cached)
+        more += written * (price.cache_write - price.input)
+    return more
 
 
 def worst_case(input_bound: int, max_output: int, price: Price) -> int:
@@ -81,7 +106,9 @@ def worst_case(input_bound: int, max_output: int, price: Price) -> int:
         _or_input(price.cached_input, price),
         _or_input(price.cache_write, price),
     )
-    return input_bound * dearest + max_output * price.output
+    return input_bound * dearest + max_output * max(
+        price.output, _or_output(price.image_output, price)
+    )
 
 
 def pico(usd: str) -> int:
@@ -102,6 +129,10 @@ def usd(amount: int) -> str:
 
 def _or_input(price_per_token: int | None, price: Price) -> int:
     return price.input if price_per_token is None else price_per_token
+
+
+def _or_output(price_per_token: int | None, price: Price) -> int:
+    return price.output if price_per_token is None else price_per_token
 
 
 def _scaled_if_given(text: str | None) -> int | None:

@@ -13,6 +13,7 @@ import attrs
 
 from duckservice.completion import NOTHING
 from duckservice.config import ProviderConfig, base_url_of
+from duckservice.providers.auth import Credentials
 from duckservice.providers.failures import Classifier, Reader, Rule, read_complaint
 from duckservice.providers.remote import Dialect
 
@@ -51,3 +52,6 @@ class Adapter:
     """What its errors mean, before what those of all providers mean."""
     key_shape: re.Pattern[str] | None = None
     """What its keys look like; another one is warned about, not refused."""
+    credentials: Callable[[ProviderConfig], Credentials | None] | None = None
+    """What authenticates its requests; where it returns None, the config's keys do,
+    or its ``auth`` table."""

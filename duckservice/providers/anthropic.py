@@ -29,6 +29,7 @@ VERSION: Final = "2023-06-01"
 MODELS: Final = ("claude-*",)
 
 CAPABILITIES: Final = Capabilities(
+    cache_control=True,
     n_max=1,
     temperature_max=1.0,
     json_object=False,

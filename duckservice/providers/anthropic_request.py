@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias, assert_never
 
 import msgspec
@@ -70,6 +70,10 @@ _COUNTED: Final = (
 """What ``count_tokens`` takes."""
 
 
+_GOOGLES: Final = "extra_content"
+"""The signature of a Gemini call."""
+
+
 def check(request: ChatRequest, *, provider: str) -> None:
     """Raise `InvalidRequest` for what this format has no words for."""
     for field in _untranslatable(request):
@@ -91,7 +95,10 @@ def encode_for_count(request: ChatRequest, *, provider: str) -> bytes:
 
 
 def _untranslatable(request: ChatRequest) -> Iterator[str]:
-    yield from foreign_fields(request, "anthropic")
+    for field in foreign_fields(request, "anthropic"):
+        # OpenAI's clients write it for Claude; a Gemini call is whole without its mark.
+        if not field.endswith((".cache_control", ".extra_content")):
+            yield field
     yield from _unknown_options(request)
     if request.format == "anthropic":
         return
@@ -160,6 +167,12 @@ def _body(request: ChatRequest, provider: str) -> Json:
             else:
                 body[name] = value
     return body
+
+
+def _own(extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    if _GOOGLES not in extra:
+        return extra
+    return {name: value for name, value in extra.items() if name != _GOOGLES}
 
 
 def _max_tokens(request: ChatRequest) -> int:
@@ -269,7 +282,7 @@ def _turns(messages: tuple[Message, ...], provider: str) -> list[Json]:
                 assert_never(message.role)
         results = None
         content = _content(message.parts, provider)
-        turns.append({"role": role, "content": content, **message.extra})
+        turns.append({"role": role, "content": content, **_own(message.extra)})
     return turns
 
 
@@ -328,7 +341,7 @@ def _tool_use(call: ToolCall, provider: str) -> Json:
         "id": call.id,
         "name": call.name,
         "input": msgspec.Raw(call.arguments.encode() or b"{}"),
-        **call.extra,
+        **_own(call.extra),
     }
 
 

@@ -7,15 +7,20 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from duckservice.completion import (
+    AnyRequest,
     ChatRequest,
     Chunk,
     Completion,
     EmbeddingRequest,
     Embeddings,
     HealthReport,
+    ImageRequest,
+    Images,
     ModelInfo,
     Usage,
 )
+from duckservice.providers.capabilities import Capabilities
+from duckservice.providers.prices import Quote
 
 
 class Provider(Protocol):
@@ -33,11 +38,16 @@ class Provider(Protocol):
         """The name of the provider's table in the config."""
         ...
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What all models of this provider may be asked for."""
+        ...
+
     def supports_model(self, model: str) -> bool:
         """Say whether *model* (or an alias of it) is served here."""
         ...
 
-    def check(self, request: ChatRequest) -> None:
+    def check(self, request: AnyRequest) -> None:
         """Raise `InvalidRequest`, naming the field, if *request* cannot be translated.
 
         It sends nothing, so routing can ask before it picks this provider.
@@ -65,6 +75,10 @@ class Provider(Protocol):
         """Return the embeddings of the inputs."""
         ...
 
+    async def generate_images(self, request: ImageRequest) -> Images:
+        """Return the pictures that are asked for."""
+        ...
+
     async def list_models(self) -> tuple[ModelInfo, ...]:
         """Ask the provider which models it has."""
         ...
@@ -77,8 +91,16 @@ class Provider(Protocol):
         """
         ...
 
+    def image_bound(self, request: ImageRequest) -> Usage | None:
+        """Return what making the pictures cannot exceed, None where nobody can say."""
+        ...
+
     def estimate_cost(self, usage: Usage, model: str) -> int | None:
         """Return the price of *usage* in picodollars (1e-12 USD), None if unknown."""
+        ...
+
+    def quote(self, model: str) -> Quote | None:
+        """Return the price of *model* and who says so, None if unknown."""
         ...
 
     async def health_check(self) -> HealthReport:

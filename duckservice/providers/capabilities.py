@@ -49,6 +49,9 @@ class Capabilities:
     seed: bool = True
     penalties: bool = True
     """``presence_penalty`` and ``frequency_penalty``."""
+    cache_control: bool = False
+    """Whether clients can say which part of a prompt is to be cached, in Anthropic's
+    words. Others cache by themselves, or not at all: there it is left out."""
 
 
 def check_capabilities(

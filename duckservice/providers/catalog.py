@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from time import time
 from typing import TYPE_CHECKING, Final
 
-from duckservice.config import ProviderConfig, Secret
+from duckservice.config import AdapterName, ProviderConfig, Secret, keys_of
 from duckservice.core.pricing import Price
 from duckservice.providers.adapter import Adapter, Speaker
 from duckservice.providers.adapters import adapter_of
+from duckservice.providers.auth.table import credentials_of
 from duckservice.providers.base import Provider
 from duckservice.providers.failures import Classifier
-from duckservice.providers.http import HttpClient
+from duckservice.providers.http import HttpClient, secrets_of
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.models import ModelNames
 from duckservice.providers.prices import Prices
+from duckservice.providers.redaction import Secrets
 from duckservice.providers.remote import RemoteProvider
 
 if TYPE_CHECKING:
@@ -39,9 +41,10 @@ def make_provider(
     adapter = adapter_of(config.adapter)
     base_url = adapter.base_url(config)
     headers = _headers(config, adapter)
+    secrets = Secrets(_secrets(config, headers))
     errors = Classifier(
         config.name,
-        _secrets(headers),
+        secrets,
         reader=adapter.reader,
         rules=adapter.rules,
         wall_clock=wall_clock,
@@ -56,6 +59,10 @@ def make_provider(
             headers=headers,
             timeout=config.timeout,
             classify=errors,
+            credentials=credentials_of(
+                config, key_header=adapter.key_header, made=adapter.credentials
+            ),
+            secrets=secrets,
             transport=transport,
         ),
         errors=errors,
@@ -71,6 +78,17 @@ def make_provider(
             wall_clock=wall_clock,
         ),
     )
+
+
+def renewed_provider(old: Provider, config: ProviderConfig) -> Provider:
+    """Return the provider of *config*, over the connections that *old* has.
+
+    They must go to the same address. What is under way in *old* goes on; nothing
+    is to be closed but one of the two. Raises `ValueError` as `make_provider` does.
+    """
+    if not isinstance(old, RemoteProvider):
+        return make_provider(config)
+    return make_provider(config, transport=old.http.transport)
 
 
 def _mock(config: ProviderConfig) -> MockProvider:
@@ -89,29 +107,41 @@ def _price(config: ProviderConfig) -> Price | None:
 
 
 def _headers(config: ProviderConfig, adapter: Adapter) -> Mapping[str, str | Secret]:
-    """Return the headers of every request; the config's own win."""
+    """Return the headers of every request, keys apart; the config's own win."""
     headers: dict[str, str | Secret] = {
         "content-type": "application/json",
         "user-agent": "duckservice",
         **adapter.headers,
     }
-    if (key := config.api_key) is not None:
-        bearer = adapter.key_header == "authorization"
-        headers[adapter.key_header] = (
-            Secret(f"Bearer {key.reveal()}") if bearer else key
-        )
+    for name, value in _HEADERS_OF_KEYS.get(config.adapter, {}).items():
+        if said := getattr(config, name):
+            headers[value] = said
     for name, value in config.headers.items():
         is_secret = _SECRET_NAME.search(name) is not None
         headers[name.lower()] = Secret(value) if is_secret else value
     return headers
 
 
+_HEADERS_OF_KEYS: Final[Mapping[AdapterName, Mapping[str, str]]] = {
+    "openai": {
+        "organization": "openai-organization",
+        "project": "openai-project",
+    },
+    "anthropic": {"api_version": "anthropic-version"},
+}
+"""Which keys of the config are headers, by adapter."""
+
 _SECRET_NAME: Final = re.compile(
     r"authorization|cookie|key|secret|token", re.IGNORECASE
 )
 
 
-def _secrets(headers: Mapping[str, str | Secret]) -> Iterable[str]:
-    for value in headers.values():
-        if isinstance(value, Secret):
-            yield value.reveal().removeprefix("Bearer ")
+def _secrets(
+    config: ProviderConfig, headers: Mapping[str, str | Secret]
+) -> Iterator[str]:
+    yield from secrets_of(headers)
+    for key in keys_of(config):
+        yield key.reveal()
+    if config.auth is not None:
+        for secret in config.auth.secrets():
+            yield secret.reveal()

@@ -28,12 +28,18 @@ class Endpoint:
 
     Raises `ValueError`, with a message free of secrets, if the base URL is no
     http(s) URL, if a header cannot be sent, or if a secret would go over plain
-    HTTP to another machine.
+    HTTP to another machine. *authenticated* says that secrets will come later.
     """
 
-    __slots__ = ("_fixed", "_secret", "base_url", "origin")
+    __slots__ = ("_fixed", "_proof", "_proof_raw", "_secret", "base_url", "origin")
 
-    def __init__(self, base_url: str, headers: Mapping[str, str | Secret]) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        headers: Mapping[str, str | Secret],
+        *,
+        authenticated: bool = False,
+    ) -> None:
         url = _checked_url(base_url)
         self.base_url = base_url.rstrip("/")
         self.origin = f"{url.scheme}://{url.hostname}:{_port(url)}"
@@ -46,7 +52,13 @@ class Endpoint:
         self._secret: list[tuple[bytes, Secret]] = []
         for name, value in headers.items():
             self._add(name, value)
-        if self._secret and url.scheme == "http" and not _is_loopback(url):
+        self._proof: Mapping[str, str] | None = None
+        self._proof_raw: RawHeaders = []
+        if (
+            (self._secret or authenticated)
+            and url.scheme == "http"
+            and not _is_loopback(url)
+        ):
             raise ValueError(
                 f"{self.origin} would get a key over an unencrypted connection: "
                 "use https://, or a loopback address"
@@ -58,15 +70,23 @@ class Endpoint:
             raise ValueError(f"a path starts with a slash, unlike {path!r}")
         return self.base_url + path
 
-    def headers(self, extra: Mapping[str, str] | None = None) -> RawHeaders:
+    def headers(
+        self,
+        extra: Mapping[str, str] | None = None,
+        proof: Mapping[str, str] | None = None,
+    ) -> RawHeaders:
         """Return all headers of one request; secrets are revealed here only.
 
         What *extra* has in common with the headers of every request is appended
-        to their value, as to a list. Raises `InvalidRequest` if one of *extra* cannot be sent.
+        to their value, as to a list. *proof* authenticates the request; the headers
+        of every request win over it. Raises `InvalidRequest` if one of *extra* cannot
+        be sent, and `ValueError` if one of *proof* cannot.
         """
         raw = self._fixed.copy()
         for name, secret in self._secret:
             raw.append((name, secret.reveal().encode("ascii")))
+        if proof:
+            raw += self._checked_proof(proof)
         if extra:
             for key, value in extra.items():
                 if (fault := _fault(key, value)) is not None:
@@ -74,15 +94,37 @@ class Endpoint:
                 _append(raw, key.lower().encode("ascii"), value.encode("ascii"))
         return raw
 
+    def knows(self, proof: Mapping[str, str]) -> bool:
+        """Say whether *proof* is what the last request was authenticated with."""
+        return proof is self._proof
+
+    def _checked_proof(self, proof: Mapping[str, str]) -> RawHeaders:
+        # A key's headers are one mapping for ever: it is looked at once.
+        if proof is self._proof:
+            return self._proof_raw
+        ours = {name for name, _ in self._fixed} | {name for name, _ in self._secret}
+        raw: RawHeaders = []
+        for name, value in proof.items():
+            check_header(name, value)
+            if (key := name.lower().encode("ascii")) not in ours:
+                raw.append((key, value.encode("ascii")))
+        self._proof, self._proof_raw = proof, raw
+        return raw
+
     def _add(self, name: str, value: str | Secret) -> None:
         text = value.reveal() if isinstance(value, Secret) else value
-        if (fault := _fault(name, text)) is not None:
-            raise ValueError(fault)
+        check_header(name, text)
         key = name.lower().encode("ascii")
         if isinstance(value, Secret):
             self._secret.append((key, value))
         else:
             self._fixed.append((key, text.encode("ascii")))
+
+
+def check_header(name: str, value: str) -> None:
+    """Raise `ValueError`, without the value, for a header that cannot be sent."""
+    if (fault := _fault(name, value)) is not None:
+        raise ValueError(fault)
 
 
 def _append(raw: RawHeaders, name: bytes, value: bytes) -> None:

@@ -7,7 +7,8 @@ so counts for more tokens, as it does in truth.
 
 from __future__ import annotations
 
-from typing import Final, assert_never
+from collections.abc import Callable
+from typing import Final, TypeAlias, assert_never
 
 import msgspec
 
@@ -25,6 +26,9 @@ from duckservice.completion import (
     Usage,
 )
 
+TextSize: TypeAlias = Callable[[str], int]
+"""How many tokens a text has."""
+
 BYTES_PER_TOKEN: Final = 4
 TOKENS_PER_MESSAGE: Final = 4
 TOKENS_PER_IMAGE: Final = 1000
@@ -38,11 +42,21 @@ def estimated_prompt(request: ChatRequest) -> Usage:
 
 def prompt_tokens(request: ChatRequest) -> int:
     """Return a guess at the number of tokens of *request*'s prompt."""
-    count = 0
+    count = tools_tokens(request)
     for message in request.messages:
-        count += TOKENS_PER_MESSAGE + sum(map(_part_tokens, message.parts))
+        count += TOKENS_PER_MESSAGE + sum(map(part_tokens, message.parts))
+    return count
+
+
+def tools_tokens(request: ChatRequest, size: TextSize | None = None) -> int:
+    """Return a guess at the number of tokens of *request*'s tools.
+
+    *size* counts its texts; None: the rule of thumb.
+    """
+    size = text_tokens if size is None else size
+    count = 0
     for tool in request.tools:
-        count += text_tokens(tool.name + (tool.description or ""))
+        count += size(tool.name + (tool.description or ""))
         if tool.parameters:
             count += len(msgspec.json.encode(dict(tool.parameters))) // BYTES_PER_TOKEN
     return count
@@ -50,7 +64,7 @@ def prompt_tokens(request: ChatRequest) -> int:
 
 def reply_tokens(choices: tuple[Choice, ...]) -> int:
     """Return a guess at the number of tokens of a reply."""
-    return sum(_part_tokens(part) for choice in choices for part in choice.parts)
+    return sum(part_tokens(part) for choice in choices for part in choice.parts)
 
 
 def text_tokens(text: str) -> int:
@@ -63,16 +77,17 @@ def input_tokens(given: str | tuple[int, ...]) -> int:
     return text_tokens(given) if isinstance(given, str) else len(given)
 
 
-def _part_tokens(part: Part) -> int:
+def part_tokens(part: Part, size: TextSize = text_tokens) -> int:
+    """Return a guess at the number of tokens of *part*, its texts counted by *size*."""
     match part:
         case TextPart(text=text) | ReasoningPart(text=text) | RefusalPart(text=text):
-            return text_tokens(text)
+            return size(text)
         case ImagePart():
             return TOKENS_PER_IMAGE
         case ToolCall(name=name, arguments=arguments):
-            return text_tokens(name + arguments)
+            return size(name + arguments)
         case ToolResult(content=content):
-            return sum(map(_part_tokens, content))
+            return sum(part_tokens(inner, size) for inner in content)
         case OpaquePart():
             return TOKENS_PER_IMAGE
         case _:

@@ -9,6 +9,9 @@ speak one format often answer with the error of another:
     {"type": "error", "error": {"type", "message"}}       Anthropic
     {"error": "text", "code"?, "estimated_time"?}         xAI, Hugging Face, Ollama
     {"message", "type"?, "code"?} and {"detail"}          Mistral, FastAPI
+
+Where a message should be there may be a list of ``{"loc", "msg"}`` (FastAPI's of a
+422), and OpenRouter repeats in ``metadata`` what the provider behind it has said.
 """
 
 from __future__ import annotations
@@ -17,11 +20,12 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Final, TypeAlias, final
+from typing import Any, Final, TypeAlias, cast, final
 
 import attrs
 import msgspec
 
+from duckservice.completion import NOTHING
 from duckservice.errors import (
     BadProviderResponse,
     ContentFiltered,
@@ -58,6 +62,8 @@ class Complaint:
     param: str | None = None
     wait: float | None = None
     """Seconds, where the body says it in a field."""
+    headers: Mapping[str, str] = NOTHING
+    """Of an answer that the body tells of, names in lower case; the real ones win."""
 
 
 Reader: TypeAlias = Callable[[int, Mapping[str, str], object], Complaint]
@@ -138,6 +144,7 @@ class Classifier:
 
     def _wait(self, complaint: Complaint, headers: Mapping[str, str]) -> float | None:
         now = self._wall_clock()
+        headers = {**complaint.headers, **headers}
         asked = retry_after(headers, now)
         if asked is None:
             asked = complaint.wait
@@ -249,7 +256,7 @@ _RULES: Final = (
     rule(
         RateLimited,
         429,
-        says=r"request too large|per day\b",
+        says=r"request too large|per[ -]day\b",
         retryable=False,
     ),
     rule(
@@ -306,19 +313,59 @@ def read_complaint(
     outer = mapping_or_empty(body)
     inner = outer.get("error")
     error = mapping_or_empty(inner) or outer
-    if isinstance(inner, str):
-        message = inner
-    else:
-        message = text_or(error.get("message"), "") or text_or(error.get("detail"), "")
+    told = inner if isinstance(inner, str) else error.get("message")
+    if not told:
+        told = error.get("detail")
     nested = mapping_or_empty(error.get("innererror"))
+    metadata = mapping_or_empty(error.get("metadata"))
+    said = (_message(told), text_or(metadata.get("raw"), ""))
     words = (error.get("code"), error.get("type"), nested.get("code"))
     return Complaint(
         status=status,
         words=frozenset(w.lower() for w in words if isinstance(w, str)),
-        message=message,
-        param=text_or(error.get("param"), "") or None,
+        message=": ".join(filter(None, said)),
+        param=text_or(error.get("param"), "") or _field_at_fault(told),
         wait=_seconds_or_none(outer.get("estimated_time")),
+        headers=_texts(mapping_or_empty(metadata.get("headers"))),
     )
+
+
+FAULTS_MAX: Final = 8
+"""Of a list of faults, how many are told."""
+
+
+def _message(told: object) -> str:
+    faults = _faults(told)
+    if not faults:
+        return text_or(told, "")
+    told_each = ((_place(fault), text_or(fault.get("msg"), "")) for fault in faults)
+    return "; ".join(filter(None, (": ".join(filter(None, it)) for it in told_each)))
+
+
+def _field_at_fault(told: object) -> str | None:
+    faults = _faults(told)
+    return (_place(faults[0]) or None) if faults else None
+
+
+def _faults(told: object) -> list[dict[str, Any]]:
+    """Return the faults in FastAPI's list, which may be in a ``detail`` of its own."""
+    listed = mapping_or_empty(told).get("detail", told)
+    if not isinstance(listed, list):
+        return []
+    faults = cast("list[object]", listed)[:FAULTS_MAX]
+    return [mapping_or_empty(fault) for fault in faults]
+
+
+def _place(fault: dict[str, Any]) -> str:
+    place = fault.get("loc")
+    if not isinstance(place, list):
+        return ""
+    steps = cast("list[object]", place)
+    return ".".join(str(s) for s in steps if isinstance(s, (str, int)) and s != "body")
+
+
+def _texts(fields: Mapping[str, Any]) -> Mapping[str, str]:
+    return {k.lower(): v for k, v in fields.items() if isinstance(v, str)}
 
 
 def _seconds_or_none(value: object) -> float | None:
@@ -339,8 +386,15 @@ _STATUS_OF_WORD: Final = {
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
     "insufficient_quota": 429,
+    "rate_limited": 429,
+    "content_filter": 400,
+    "context_length_exceeded": 400,
+    "invalid_model": 400,
+    "tool_use_failed": 400,
     "api_error": 500,
     "server_error": 500,
+    "unavailable_error": 503,
+    "service_tier_capacity_exceeded": 503,
     "timeout_error": 504,
     "overloaded_error": 529,
 }
@@ -349,14 +403,22 @@ _STATUS_OF_WORD: Final = {
 def _in_band(complaint: Complaint, value: object) -> Complaint:
     """Return what *value* means, which came with no status: it, or its words, may name one."""
     error = mapping_or_empty(mapping_or_empty(value).get("error"))
-    for said in (error.get("status_code"), error.get("code"), error.get("status")):
-        if isinstance(said, int) and 400 <= said < 600:
-            return attrs.evolve(complaint, status=said)
+    for name in ("status_code", "code", "status"):
+        if (status := _status_or_none(error.get(name))) is not None:
+            return attrs.evolve(complaint, status=status)
     for word in complaint.words:
         if word in _STATUS_OF_WORD:
             return attrs.evolve(complaint, status=_STATUS_OF_WORD[word])
     return attrs.evolve(complaint, status_said=False)
 
+
+def _status_or_none(said: object) -> int | None:
+    if isinstance(said, str):  # Azure's way
+        said = int(said) if _STATUS.fullmatch(said) else None
+    return said if isinstance(said, int) and 400 <= said < 600 else None
+
+
+_STATUS: Final = re.compile(r"[45][0-9][0-9]")
 
 _WAIT_TEXT: Final = re.compile(
     r"(?:try again|retry)(?: again)? (?:in|after) "

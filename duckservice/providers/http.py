@@ -22,14 +22,26 @@ decompressed), in time by the four limits of `TimeoutConfig`:
     not HTTP, too large, compressed, a redirect, a       BadProviderResponse
       body that is cut off
     a status of 400 and above                            what `Classify` returns
+
+Where a key or a token is refused and its `Credentials` know a better one, the
+request is sent again with that at once; only the last refusal is raised. The
+provider has done nothing for what it refused, so this is no second request.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from typing import Final, TypeAlias, final
 
@@ -42,14 +54,20 @@ from duckservice.errors import (
     BadProviderResponse,
     DuckError,
     InvalidRequest,
+    ProviderAuthError,
     ProviderError,
     ProviderTimeout,
+    QuotaExceeded,
+    RateLimited,
     Unavailable,
 )
+from duckservice.providers.auth import Again, Credentials
+from duckservice.providers.auth.key_state import KeyState
+from duckservice.providers.auth.keys import Keys
 from duckservice.providers.connection import ClosedHere
-from duckservice.providers.endpoint import Endpoint
+from duckservice.providers.endpoint import Endpoint, RawHeaders
 from duckservice.providers.fast_transport import FastTransport
-from duckservice.providers.redaction import BodyMask, MaskedForms
+from duckservice.providers.redaction import BodyMask, MaskedForms, Secrets
 
 Classify: TypeAlias = Callable[[int, Mapping[str, str], bytes], DuckError]
 """From status, headers (names in lower case) and body to the error to raise.
@@ -59,6 +77,13 @@ The body is the beginning of the real one, at most ``error_body_bytes_max``.
 
 _MIB: Final = 1024 * 1024
 _URLS_KEPT_MAX: Final = 256
+
+SENT_MAX: Final = 16
+"""So often a request is sent, each time with another key or token."""
+
+_SECRET_NAME: Final = re.compile(
+    r"authorization|cookie|key|secret|token", re.IGNORECASE
+)
 
 # They log URLs and headers of every request.
 for _logger in ("httpx", "httpcore"):
@@ -102,36 +127,40 @@ class HttpClient:
         headers: Mapping[str, str | Secret],
         timeout: TimeoutConfig,
         classify: Classify,
+        credentials: Credentials | None = None,
+        secrets: Secrets | None = None,
         limits: HttpLimits = HttpLimits(),
         ssl_context: ssl.SSLContext | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Check what there is to check; nothing is sent yet.
 
-        *headers* go with every request. *ssl_context* replaces the default,
-        which verifies against certifi's list. *transport* replaces all that is
-        below this module.
+        *headers* go with every request, and what *credentials* say about it.
+        *secrets*, by default those in *headers*, are masked in answers, and learn
+        what the credentials send. *ssl_context* replaces the default, which
+        verifies against certifi's list. *transport* replaces all that is below
+        this module.
 
         Raises `ValueError` for a *base_url* or a header that cannot be used,
         as `Endpoint` does.
         """
-        self._endpoint = Endpoint(base_url, headers)
+        self._endpoint = Endpoint(
+            base_url, headers, authenticated=credentials is not None
+        )
+        self._credentials = credentials
         self._provider = provider
         self._timeout = timeout
         self._classify = classify
         self._limits = limits
-        self._masked = MaskedForms(
-            value.reveal().removeprefix("Bearer ")
-            for value in headers.values()
-            if isinstance(value, Secret)
-        )
+        self._secrets = Secrets(secrets_of(headers)) if secrets is None else secrets
         if transport is None:
             if ssl_context is None and self._endpoint.origin.startswith("https:"):
                 ssl_context = _default_ssl_context()
             transport = FastTransport(ssl_context=ssl_context)
-        self._transport = transport
+        self.transport: Final = transport
+        """What is below HTTP; another client of the same origin may share it."""
         self._extensions = {"timeout": {"connect": timeout.connect}}
-        self._urls: dict[str, httpx.URL] = {}
+        self._urls: dict[str, tuple[httpx.URL, str]] = {}
 
     def __repr__(self) -> str:
         return f"<HttpClient {self._provider} {self._endpoint.origin}>"
@@ -171,9 +200,16 @@ class HttpClient:
         finally:
             await answer.body.aclose()
 
+    def key_states(self) -> Sequence[KeyState]:
+        """Return how each key is, where keys authenticate the requests."""
+        its = self._credentials
+        return its.states() if isinstance(its, Keys) else ()
+
     async def aclose(self) -> None:
         """Close all connections; requests under way fail with a `ProviderError`."""
-        await self._transport.aclose()
+        await self.transport.aclose()
+        if self._credentials is not None:
+            await self._credentials.aclose()
 
     async def _send(
         self,
@@ -183,13 +219,56 @@ class HttpClient:
         headers: Mapping[str, str] | None,
     ) -> StreamResponse:
         started = trio.current_time()
-        request = httpx.Request(
-            method,
-            self._url(path),
-            headers=self._endpoint.headers(headers),
-            stream=httpx.ByteStream(content or b""),
-            extensions=self._extensions,
-        )
+        (url, url_text), body = self._url(path), content or b""
+        credentials = self._credentials
+        sent = 0
+        while True:
+            proof = None
+            if credentials is not None:
+                proof = await self._prove(credentials, method, url_text, body)
+            request = httpx.Request(
+                method,
+                url,
+                headers=self._raw_headers(headers, proof),
+                stream=httpx.ByteStream(body),
+                extensions=self._extensions,
+            )
+            answer = await self._answer(request, started)
+            if 200 <= answer.status < 300 and _is_identity(answer.headers):
+                return answer
+            error = await self._refusal(answer)
+            sent += 1
+            if credentials is None or proof is None or not _of_the_key(error):
+                raise error
+            error = credentials.refused(proof, error)
+            if not isinstance(error, Again):
+                raise error
+            if sent == SENT_MAX:
+                raise error.refusal
+
+    async def _prove(
+        self, credentials: Credentials, method: str, url: str, body: bytes
+    ) -> Mapping[str, str]:
+        """Return the headers that authenticate a request; they are masked from now on."""
+        proof = await credentials.headers(method, url, body)
+        if not self._endpoint.knows(proof):
+            for secret in secrets_of(proof):
+                self._secrets.learn(secret)
+        return proof
+
+    def _raw_headers(
+        self, headers: Mapping[str, str] | None, proof: Mapping[str, str] | None
+    ) -> RawHeaders:
+        try:
+            return self._endpoint.headers(headers, proof)
+        except ValueError as error:
+            raise ProviderAuthError(
+                f"{self._provider} has a key or a token that cannot be sent: {error}",
+                provider=self._provider,
+            ) from error
+
+    async def _answer(self, request: httpx.Request, started: float) -> StreamResponse:
+        """Send *request*; *started* is when the caller began to wait for an answer."""
         raw = await self._head_of_answer(request, started)
         stream = raw.stream
         assert isinstance(stream, httpx.AsyncByteStream)
@@ -199,25 +278,22 @@ class HttpClient:
             timeout=self._timeout,
             started=started,
             bytes_max=self._limits.body_bytes_max,
-            masked=self._masked,
+            masked=self._secrets.masked,
         )
-        answer = StreamResponse(raw.status_code, _plain(raw.headers.raw), body)
-        if 200 <= answer.status < 300 and _is_identity(answer.headers):
-            return answer
-        raise await self._refusal(answer)
+        return StreamResponse(raw.status_code, _plain(raw.headers.raw), body)
 
     async def _head_of_answer(
         self, request: httpx.Request, started: float
     ) -> httpx.Response:
         timeout = self._timeout
-        with trio.CancelScope(
-            deadline=started + min(timeout.first_byte, timeout.total)
-        ):
+        first_byte = trio.current_time() + timeout.first_byte
+        total = started + timeout.total
+        with trio.CancelScope(deadline=min(first_byte, total)):
             try:
-                return await self._transport.handle_async_request(request)
+                return await self.transport.handle_async_request(request)
             except httpx.TransportError as error:
                 raise self._no_answer(error) from error
-        if timeout.total < timeout.first_byte:
+        if total < first_byte:
             raise _total_is_over(self._provider, timeout)
         raise ProviderTimeout(
             f"{self._provider} sent no answer within {timeout.first_byte:g} s "
@@ -268,19 +344,21 @@ class HttpClient:
             f"{self._provider} answered {reason}", provider=self._provider
         )
 
-    def _url(self, path: str) -> httpx.URL:
-        url = self._urls.get(path)
-        if url is None:
+    def _url(self, path: str) -> tuple[httpx.URL, str]:
+        """Return the URL, and how it is written in the request."""
+        known = self._urls.get(path)
+        if known is None:
             if len(self._urls) >= _URLS_KEPT_MAX:
                 self._urls.clear()
             try:
-                url = self._urls[path] = httpx.URL(self._endpoint.url(path))
+                url = httpx.URL(self._endpoint.url(path))
             except httpx.InvalidURL as error:
                 raise InvalidRequest(
                     "the path of the request cannot be part of a URL",
                     provider=self._provider,
                 ) from error
-        return url
+            known = self._urls[path] = url, str(url)
+        return known
 
 
 @final
@@ -410,6 +488,22 @@ class _Body:
 
     def _bad(self, what: str) -> BadProviderResponse:
         return BadProviderResponse(f"{self._provider} {what}", provider=self._provider)
+
+
+def secrets_of(headers: Mapping[str, str | Secret]) -> Iterator[str]:
+    """Yield what is secret in *headers*: what is said to be, or is named like it."""
+    for name, value in headers.items():
+        if isinstance(value, Secret):
+            yield value.reveal().removeprefix("Bearer ")
+        elif value.startswith("Bearer "):
+            yield value.removeprefix("Bearer ")
+        # A signature is of one request, and of no use to who reads it later.
+        elif _SECRET_NAME.search(name) and name != "authorization":
+            yield value
+
+
+def _of_the_key(error: DuckError) -> bool:
+    return isinstance(error, ProviderAuthError | QuotaExceeded | RateLimited)
 
 
 def _total_is_over(provider: str, timeout: TimeoutConfig) -> ProviderTimeout:

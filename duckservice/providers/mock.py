@@ -22,12 +22,13 @@ from collections.abc import (
 )
 from contextlib import aclosing, asynccontextmanager
 from random import Random
-from typing import Final, final
+from typing import Final, assert_never, final
 
 import attrs
 import trio
 
 from duckservice.completion import (
+    AnyRequest,
     ChatRequest,
     Choice,
     Chunk,
@@ -35,7 +36,10 @@ from duckservice.completion import (
     EmbeddingRequest,
     Embeddings,
     Finished,
+    GeneratedImage,
     HealthReport,
+    ImageRequest,
+    Images,
     ModelInfo,
     Part,
     Started,
@@ -54,20 +58,29 @@ from duckservice.errors import (
     InvalidRequest,
     ProviderError,
 )
+from duckservice.providers.capabilities import Capabilities
 from duckservice.providers.estimate import (
     BYTES_PER_TOKEN,
+    input_tokens,
     prompt_tokens,
     reply_tokens,
     text_tokens,
 )
+from duckservice.providers.mock_picture import png
 from duckservice.providers.mock_script import MODEL_SCRIPTS, MockReply, MockScript
 from duckservice.providers.models import ModelNames
+from duckservice.providers.prices import PriceSource, Quote, Tariff
 
 _ECHO: Final = MockScript()
 _DEFAULT_PRICE: Final = PriceConfig(input="0.15", output="0.60")
 _CHOICES_MAX: Final = 128
 _DIMENSIONS: Final = 8
 _DIMENSIONS_MAX: Final = 4096
+_IMAGES_MAX: Final = 10
+_TOKENS_PER_IMAGE: Final = 256
+_CAPABILITIES: Final = Capabilities(
+    embeddings=True, image_generation=True, n_max=_CHOICES_MAX
+)
 _WORD: Final = re.compile(r"\s*\S+\s*|\s+")
 
 
@@ -94,6 +107,7 @@ class MockProvider:
         self._script = script
         self._patterns = tuple(models)
         self._models = ModelNames(models, model_map)
+        self._price_source: PriceSource = "adapter" if price is None else "config"
         price = price or _DEFAULT_PRICE
         self._price = Price.usd_per_mtok(input=price.input, output=price.output)
         self._random = random or Random(0)  # noqa: S311 - no secret depends on it
@@ -110,12 +124,22 @@ class MockProvider:
         """Say whether *model*, or an alias of it, is served here."""
         return self._models.serves(model)
 
-    def check(self, request: ChatRequest) -> None:
+    @property
+    def capabilities(self) -> Capabilities:
+        """Say that it can do everything; it makes it up."""
+        return _CAPABILITIES
+
+    def check(self, request: AnyRequest) -> None:
         """Refuse only what would cost too much to make up."""
-        if not 1 <= _choices_of(request) <= _CHOICES_MAX:
-            raise InvalidRequest(
-                f"n must be from 1 to {_CHOICES_MAX}", provider=self._name, param="n"
-            )
+        match request:
+            case ChatRequest():
+                self._check("n", request.n, _CHOICES_MAX)
+            case EmbeddingRequest():
+                self._check("dimensions", request.dimensions, _DIMENSIONS_MAX)
+            case ImageRequest():
+                self._check("n", request.n, _IMAGES_MAX)
+            case _:
+                assert_never(request)
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Return the whole reply, after the script's latency."""
@@ -138,19 +162,34 @@ class MockProvider:
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """Return vectors of length 1 that depend on nothing but the inputs."""
+        self.check(request)
         size = _DIMENSIONS if request.dimensions is None else request.dimensions
-        if not 1 <= size <= _DIMENSIONS_MAX:
-            raise InvalidRequest(
-                f"dimensions must be from 1 to {_DIMENSIONS_MAX}",
-                provider=self._name,
-                param="dimensions",
-            )
         model = self._models.own_name(request.model)
         await self._begin_call(self._script_of(model))
         return Embeddings(
             model=model,
             vectors=tuple(_vector(repr(text), size) for text in request.input),
-            usage=Usage(input_tokens=sum(map(_input_tokens, request.input))),
+            usage=Usage(input_tokens=sum(map(input_tokens, request.input))),
+        )
+
+    async def generate_images(self, request: ImageRequest) -> Images:
+        """Return plain pictures, whose colour depends on nothing but the prompt.
+
+        They are PNG in base64, though a URL is asked for: there is no server.
+        """
+        self.check(request)
+        model = self._models.own_name(request.model)
+        await self._begin_call(self._script_of(model))
+        return Images(
+            model=model,
+            images=tuple(
+                GeneratedImage(
+                    data=png(f"{request.prompt}#{number}"), media_type="image/png"
+                )
+                for number in range(_replies_of(request))
+            ),
+            usage=_image_usage(request),
+            extra={"output_format": "png"},
         )
 
     async def list_models(self) -> tuple[ModelInfo, ...]:
@@ -166,9 +205,17 @@ class MockProvider:
         """Return the size of the prompt, as it will be billed."""
         return Usage(input_tokens=prompt_tokens(request))
 
+    def image_bound(self, request: ImageRequest) -> Usage | None:
+        """Return what making the pictures will take."""
+        return _image_usage(request)
+
     def estimate_cost(self, usage: Usage, model: str) -> int | None:  # noqa: ARG002
         """Return the price of *usage* in picodollars."""
-        return cost(usage, self._price)
+        return cost(usage, self._price) if usage.billed is None else usage.billed
+
+    def quote(self, model: str) -> Quote:  # noqa: ARG002
+        """Return the price that all models have."""
+        return Quote(source=self._price_source, tariff=Tariff.flat(self._price))
 
     async def health_check(self) -> HealthReport:
         """Report well, unless every call is to fail. It is no call."""
@@ -183,6 +230,12 @@ class MockProvider:
     async def aclose(self) -> None:
         """Do nothing: nothing is open."""
 
+    def _check(self, field: str, wanted: int | None, most: int) -> None:
+        if wanted is not None and not 1 <= wanted <= most:
+            raise InvalidRequest(
+                f"{field} must be from 1 to {most}", provider=self._name, param=field
+            )
+
     async def _answer(self, request: ChatRequest) -> _Answer:
         self.check(request)
         model = self._models.own_name(request.model)
@@ -190,7 +243,7 @@ class MockProvider:
         number = await self._begin_call(script)
         reply = self._next_reply(script, request)
         choices = tuple(
-            _choice(index, reply, request) for index in range(_choices_of(request))
+            _choice(index, reply, request) for index in range(_replies_of(request))
         )
         return _Answer(
             id=f"mock-{number}",
@@ -265,8 +318,17 @@ class _Answer:
     usage: Usage
 
 
-def _choices_of(request: ChatRequest) -> int:
+def _replies_of(request: ChatRequest | ImageRequest) -> int:
     return 1 if request.n is None else request.n
+
+
+def _image_usage(request: ImageRequest) -> Usage:
+    drawn = _TOKENS_PER_IMAGE * _replies_of(request)
+    return Usage(
+        input_tokens=text_tokens(request.prompt),
+        output_tokens=drawn,
+        image_tokens=drawn,
+    )
 
 
 def _choice(index: int, reply: MockReply, request: ChatRequest) -> Choice:
@@ -315,10 +377,6 @@ def _last_user_text(request: ChatRequest) -> str:
         if message.role == "user":
             return "".join(p.text for p in message.parts if isinstance(p, TextPart))
     return ""
-
-
-def _input_tokens(text: str | tuple[int, ...]) -> int:
-    return text_tokens(text) if isinstance(text, str) else len(text)
 
 
 def _vector(text: str, size: int) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Final, final
+from urllib.parse import quote
 
 import attrs
 import msgspec
@@ -12,11 +13,14 @@ from duckservice.completion import (
     Completion,
     ModelInfo,
 )
-from duckservice.providers import openai_answer, openai_request
+from duckservice.providers import openai_answer, openai_images, openai_request
+from duckservice.providers.adapter import Speaker
 from duckservice.providers.answer_stream import AnswerStream, what_it_is
 from duckservice.providers.capabilities import Capabilities
 from duckservice.providers.failures import Classifier
 from duckservice.providers.openai_embeddings import OpenAIEmbeddings
+from duckservice.providers.openai_images import ImageVariant
+from duckservice.providers.openai_variant import COMPATIBLE, OPENAI, OpenAIVariant
 from duckservice.providers.origin import NAMELESS, Origin
 from duckservice.providers.reading import (
     UNREADABLE,
@@ -24,16 +28,7 @@ from duckservice.providers.reading import (
     number_or,
     text_or,
 )
-
-BASE_URL: Final = "https://api.openai.com/v1"
-
-CAPABILITIES: Final = Capabilities(
-    embeddings=True, image_generation=True, stop_max=4, top_k=False
-)
-
-LENIENT_CAPABILITIES: Final = Capabilities(
-    embeddings=True, n_max=None, temperature_max=None
-)
+from duckservice.providers.remote import Dialect, ImagesDialect
 
 MODELS: Final = (
     "gpt-3.5-*",
@@ -43,55 +38,101 @@ MODELS: Final = (
     "o[1-9]",
     "o[1-9]-*",
     "chatgpt-*",
+    "dall-e-*",
     "ft:*",
+    "gpt-image-*",
     "text-embedding-*",
 )
 """What OpenAI serves by its names; ``gpt-oss`` is not among it."""
 
 
+@attrs.frozen
+class Paths:
+    """Where things are at a server; most have them where OpenAI has."""
+
+    prefix: str = ""
+    """In front of all that belongs to a model; ``{model}`` is its name."""
+    query: str = ""
+    """Behind every path, with its question mark."""
+    health: str = "/models"
+    """What to GET to see whether the server answers, and takes the key."""
+
+    def of(self, model: str, path: str) -> str:
+        """Return where *path* of *model* is."""
+        return self.prefix.replace("{model}", quote(model, safe="")) + path + self.query
+
+    @property
+    def models(self) -> str:
+        """Where models are listed."""
+        return f"/models{self.query}"
+
+
+PLAIN_PATHS: Final = Paths()
+
+
 @final
 @attrs.frozen(kw_only=True)
 class OpenAIDialect:
-    """The dialect of OpenAI and, *lenient*, of those who only speak its format.
+    """The dialect of OpenAI and of all who speak its format.
 
-    A lenient dialect passes on what OpenAI does not know (``top_k``, reasoning
-    of earlier turns), calls developers system, and takes a stream for complete
-    that ends without ``[DONE]`` but with a finish reason for every choice: 8 of
-    17 recorded streams of Hugging Face's router end so.
+    In what they differ is their *variant*: OpenAI's own, or, *lenient*, that of a
+    server of which only the format is known. *pictures* are asked for only where the
+    variant's capabilities have them.
     """
 
     provider: str
     errors: Classifier = attrs.field(repr=False)
     lenient: bool = False
+    variant: OpenAIVariant = attrs.field(
+        default=attrs.Factory(
+            lambda self: COMPATIBLE if self.lenient else OPENAI, takes_self=True
+        )
+    )
+    paths: Paths = PLAIN_PATHS
+    pictures: ImageVariant = openai_images.COMPATIBLE
 
     @property
     def capabilities(self) -> Capabilities:
-        """What OpenAI, and those who speak its format, can do."""
-        return LENIENT_CAPABILITIES if self.lenient else CAPABILITIES
+        """What the provider can do."""
+        return self.variant.capabilities
 
     def chat_path(self, request: ChatRequest, *, stream: bool) -> str:  # noqa: ARG002 - the protocol's
         """Return where chats are sent."""
-        return "/chat/completions"
+        return self.paths.of(request.model, "/chat/completions")
 
     @property
     def models_path(self) -> str:
         """Where models are listed."""
-        return "/models"
+        return self.paths.models
 
     @property
     def health_path(self) -> str:
         """What to GET to see whether the provider answers."""
-        return "/models"
+        return self.paths.health + self.paths.query
 
     @property
-    def images(self) -> None:
-        """Say that there are none."""
-        return
+    def images(self) -> ImagesDialect | None:
+        """How pictures are asked for, where there are any."""
+        if not self.capabilities.image_generation:
+            return None
+        return openai_images.openai_images(
+            provider=self.provider,
+            errors=self.errors,
+            variant=self.pictures,
+            path=lambda request: self.paths.of(request.model, openai_images.PATH),
+        )
 
     @property
-    def embeddings(self) -> OpenAIEmbeddings:
-        """How embeddings are asked for."""
-        return OpenAIEmbeddings(provider=self.provider, errors=self.errors)
+    def embeddings(self) -> OpenAIEmbeddings | None:
+        """How embeddings are asked for, where there are any."""
+        if not self.capabilities.embeddings:
+            return None
+        return OpenAIEmbeddings(
+            provider=self.provider,
+            errors=self.errors,
+            variant=self.variant,
+            path_of=lambda request: self.paths.of(request.model, "/embeddings"),
+        )
 
     @property
     def counting(self) -> None:
@@ -100,7 +141,7 @@ class OpenAIDialect:
 
     def check(self, request: ChatRequest) -> None:
         """Raise `InvalidRequest` for what this format has no words for."""
-        openai_request.check(request, provider=self.provider, lenient=self.lenient)
+        openai_request.check(request, provider=self.provider, variant=self.variant)
 
     def headers(self, request: ChatRequest) -> None:  # noqa: ARG002 - the protocol's
         """Say that a chat is all in its body."""
@@ -109,17 +150,22 @@ class OpenAIDialect:
     def encode(self, request: ChatRequest, *, stream: bool) -> bytes:
         """Return the body of a chat request."""
         return openai_request.encode(
-            request, stream=stream, provider=self.provider, lenient=self.lenient
+            request, stream=stream, provider=self.provider, variant=self.variant
         )
 
     def decode(self, body: bytes, origin: Origin = NAMELESS) -> Completion:
         """Return the completion in an answer's body."""
-        return openai_answer.decode(body, self.errors, origin)
+        return openai_answer.decode(
+            body, self.errors, origin, billed=self.variant.billed
+        )
 
     def open_stream(self, origin: Origin = NAMELESS) -> AnswerStream:
         """Return the reader of one streamed answer."""
         events = openai_answer.ChatEvents(
-            self.errors, origin, done_required=not self.lenient
+            self.errors,
+            origin,
+            done_required=self.variant.done_required,
+            billed=self.variant.billed,
         )
         return AnswerStream(events, self.errors)
 
@@ -142,6 +188,31 @@ class OpenAIDialect:
             ),
             None,
         )
+
+
+def chat_or_responses(
+    speaker: Speaker,
+    variant: OpenAIVariant,
+    *,
+    paths: Paths = PLAIN_PATHS,
+    pictures: ImageVariant = openai_images.COMPATIBLE,
+) -> Dialect:
+    """Return the dialect of the one of OpenAI's two APIs that the config asks for."""
+    chat = OpenAIDialect(
+        provider=speaker.provider,
+        errors=speaker.errors,
+        variant=variant,
+        paths=paths,
+        pictures=pictures,
+    )
+    if speaker.config.api == "chat":
+        return chat
+    # Here, because it stands on this module.
+    from duckservice.providers.responses.dialect import (  # noqa: PLC0415
+        responses_dialect,
+    )
+
+    return responses_dialect(speaker, lenient=True, beside=chat)
 
 
 class _Model(msgspec.Struct, gc=False):

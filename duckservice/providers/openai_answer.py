@@ -17,7 +17,7 @@ A stream, state by state:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 
 import attrs
 import msgspec
@@ -44,6 +44,8 @@ from duckservice.completion import (
 )
 from duckservice.providers.answer_stream import what_it_is
 from duckservice.providers.failures import Classifier
+from duckservice.providers.openai_thoughts import seals_of, thoughts_of
+from duckservice.providers.openai_variant import DETAILS, EXTRA_CONTENT, Billed
 from duckservice.providers.origin import NAMELESS, Origin
 from duckservice.providers.reading import (
     UNREADABLE,
@@ -80,6 +82,7 @@ class _ToolDelta(msgspec.Struct, gc=False):
     index: int | None = None
     id: Any = None
     function: _Function | None = None
+    extra_content: Any = None
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -93,6 +96,9 @@ class _Message(msgspec.Struct, gc=False):
     function_call: _Function | None = None
     annotations: Any = None
     audio: Any = None
+    images: Any = None
+    extra_content: Any = None
+    reasoning_details: Any = None
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -120,10 +126,17 @@ _body: Final = msgspec.json.Decoder(_Body)
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def decode(body: bytes, errors: Classifier, origin: Origin = NAMELESS) -> Completion:
+def decode(
+    body: bytes,
+    errors: Classifier,
+    origin: Origin = NAMELESS,
+    *,
+    billed: Billed | None = None,
+) -> Completion:
     """Return the completion that *body* is.
 
-    Its usage is marked as estimated, and 0, where the server does not say.
+    Its usage is marked as estimated, and 0, where the server does not say; *billed*
+    finds in it what the server charges.
     Raises `BadProviderResponse` for what is none, and the fitting error for
     one that came with status 200.
     """
@@ -138,7 +151,7 @@ def decode(body: bytes, errors: Classifier, origin: Origin = NAMELESS) -> Comple
             model=_text(answer.model) or origin.model,
             created=number_or(answer.created, 0),
             choices=tuple(_choice(choice, answer_id) for choice in answer.choices),
-            usage=_usage(answer) or Usage(estimated=True),
+            usage=_usage(answer, billed) or Usage(estimated=True),
             extra=_answer_extra(answer),
         )
     except UNREADABLE as error:
@@ -153,6 +166,7 @@ class ChatEvents:
     """
 
     __slots__ = (
+        "_billed",
         "_calls",
         "_done_required",
         "_errors",
@@ -167,9 +181,15 @@ class ChatEvents:
     )
 
     def __init__(
-        self, errors: Classifier, origin: Origin = NAMELESS, *, done_required: bool
+        self,
+        errors: Classifier,
+        origin: Origin = NAMELESS,
+        *,
+        done_required: bool,
+        billed: Billed | None = None,
     ) -> None:
         self._errors = errors
+        self._billed = billed
         self._done_required = done_required
         self._started = False
         self._origin = origin
@@ -216,7 +236,7 @@ class ChatEvents:
             if chunk.choices is None:
                 raise Malformed("JSON without choices")
         if chunk.usage is not None or chunk.x_groq is not None:
-            usage = _usage(chunk)
+            usage = _usage(chunk, self._billed)
             if usage is not None and usage != self._usage:
                 self._usage = usage
                 if self._all_finished():
@@ -274,7 +294,9 @@ class ChatEvents:
         if thought:
             self.reply_characters += len(thought)
             chunks.append(ReasoningDelta(text=thought, choice=index))
-        has_extra = choice.logprobs or delta.annotations or delta.audio
+        if delta.reasoning_details:
+            chunks += _details(delta.reasoning_details, index)
+        has_extra = _has_extra(choice, delta)
         if type(delta.content) is str and not has_extra:  # nearly every one
             if delta.content:
                 self.reply_characters += len(delta.content)
@@ -338,10 +360,13 @@ class _Calls:
         arguments = _arguments(function.arguments)
         self._last = place
         if known is None:
-            return self._begin(place, own_id, function.name or "", arguments)
-        if not arguments:
+            return self._begin(place, own_id, piece, arguments)
+        extra = _call_extra(piece)
+        if not arguments and not extra:
             return None
-        return ToolCallDelta(index=known[0], arguments=arguments, choice=self._choice)
+        return ToolCallDelta(
+            index=known[0], arguments=arguments, choice=self._choice, extra=extra
+        )
 
     def _place_of(self, piece: _ToolDelta, own_id: str, *, new_name: bool) -> int:
         place = piece.index
@@ -358,7 +383,7 @@ class _Calls:
         return max(self._places, default=-1) + 1
 
     def _begin(
-        self, place: int, own_id: str, name: str, arguments: str
+        self, place: int, own_id: str, piece: _ToolDelta, arguments: str
     ) -> ToolCallDelta:
         if self._count >= TOOL_CALLS_MAX:
             raise Malformed("too many tool calls")
@@ -369,9 +394,10 @@ class _Calls:
         return ToolCallDelta(
             index=index,
             id=own_id,
-            name=name,
+            name=(piece.function and piece.function.name) or "",
             arguments=arguments,
             choice=self._choice,
+            extra=_call_extra(piece),
         )
 
 
@@ -381,21 +407,18 @@ def _choice(choice: _Choice, answer: str) -> Choice:
         if not choice.finish_reason:
             raise Malformed("a choice without a message")
         message = _Message()  # filtered away
-    reason = choice.finish_reason or None
+    native = choice.finish_reason or None
     return Choice(
         index=choice.index,
         parts=tuple(_parts(message, answer, choice.index)),
-        finish_reason=_REASONS.get(reason or "stop", "stop"),
-        native_finish_reason=reason,
-        extra=_choice_extra(choice, message),
+        finish_reason=_REASONS.get(native or "stop", "stop"),
+        native_finish_reason=native,
+        extra=_choice_extra(choice, message, message.reasoning_details),
     )
 
 
 def _parts(message: _Message, answer: str, choice: int) -> list[Part]:
-    parts: list[Part] = []
-    thought = _thought(message)
-    if thought:
-        parts.append(ReasoningPart(text=thought))
+    parts: list[Part] = [*thoughts_of(_thought(message), message.reasoning_details)]
     parts += _parts_of(message.content)
     if message.refusal:
         parts.append(RefusalPart(text=message.refusal))
@@ -406,6 +429,7 @@ def _parts(message: _Message, answer: str, choice: int) -> list[Part]:
                 id=_text(call.id) or _made_up_id(answer, choice, index),
                 name=function.name or "",
                 arguments=_arguments(function.arguments),
+                extra=_call_extra(call),
             )
         )
     return parts
@@ -449,6 +473,29 @@ def _thought(message: _Message) -> str:
     return thought if type(thought) is str else ""
 
 
+def _details(details: object, choice: int) -> list[Chunk]:
+    """Return the chunks of what belongs to the reasoning beside its text.
+
+    For clients of OpenAI's format it goes on as it is, to come back so; for others
+    the seals are told.
+    """
+    chunks: list[Chunk] = [
+        ReasoningDelta(signature=seal.signature, redacted=seal.redacted, choice=choice)
+        for seal in seals_of(details)
+    ]
+    if (listed := _list_or_none(details)) is not None:
+        chunks.append(TextDelta(text="", choice=choice, extra={DETAILS: listed}))
+    return chunks
+
+
+def _list_or_none(value: object) -> list[object] | None:
+    return cast("list[object]", value) if isinstance(value, list) else None
+
+
+def _call_extra(call: _ToolDelta) -> Mapping[str, Any]:
+    return {EXTRA_CONTENT: call.extra_content} if call.extra_content else NOTHING
+
+
 def _tool_deltas(message: _Message) -> list[_ToolDelta]:
     if message.tool_calls:
         return message.tool_calls
@@ -473,13 +520,29 @@ def _made_up_id(answer: str, choice: int, index: int) -> str:
     return f"call_{answer}_{choice}_{index}"
 
 
-def _choice_extra(choice: _Choice, message: _Message) -> Mapping[str, Any]:
-    if not (choice.logprobs or message.annotations or message.audio):
+def _has_extra(choice: _Choice, message: _Message) -> bool:
+    return bool(
+        choice.logprobs
+        or message.annotations
+        or message.audio
+        or message.images
+        or message.extra_content
+    )
+
+
+def _choice_extra(
+    choice: _Choice, message: _Message, details: object = None
+) -> Mapping[str, Any]:
+    listed = _list_or_none(details)
+    if not listed and not _has_extra(choice, message):
         return NOTHING
     extra = {
         "logprobs": choice.logprobs,
         "annotations": message.annotations,
         "audio": message.audio,
+        "images": message.images,
+        EXTRA_CONTENT: message.extra_content,
+        DETAILS: listed,
     }
     return {key: value for key, value in extra.items() if value}
 
@@ -492,7 +555,7 @@ def _answer_extra(answer: _Body) -> Mapping[str, Any]:
     return {key: value for key, value in extra.items() if value is not None}
 
 
-def _usage(answer: _Body) -> Usage | None:
+def _usage(answer: _Body, billed: Billed | None) -> Usage | None:
     usage = mapping_or_empty(answer.usage)
     if not usage:
         usage = mapping_or_empty(mapping_or_empty(answer.x_groq).get("usage"))
@@ -505,13 +568,15 @@ def _usage(answer: _Body) -> Usage | None:
     reasoning = token_count(completion.get("reasoning_tokens"))
     if reasoning and usage.get("total_tokens") == sent + written + reasoning:
         written += reasoning  # xAI leaves it out
-    return usage_of(
+    its = usage_of(
         input_tokens=sent,
         output_tokens=written,
         cached=prompt.get("cached_tokens") or usage.get("prompt_cache_hit_tokens"),
         cache_write=prompt.get("cache_write_tokens"),
         reasoning=reasoning,
     )
+    charged = None if billed is None else billed(usage)
+    return its if charged is None else attrs.evolve(its, billed=charged)
 
 
 def _raise_error_in(answer: _Body, body: bytes, errors: Classifier) -> None:

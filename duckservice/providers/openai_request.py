@@ -1,9 +1,8 @@
-"""A `ChatRequest` in the words of OpenAI's Chat Completions."""
+"""A `ChatRequest` in the words of OpenAI's Chat Completions, and of its variants."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias, assert_never
 
 from duckservice.completion import (
@@ -12,7 +11,6 @@ from duckservice.completion import (
     Message,
     OpaquePart,
     Part,
-    Reasoning,
     ReasoningPart,
     RefusalPart,
     ResponseFormat,
@@ -22,9 +20,21 @@ from duckservice.completion import (
     ToolChoice,
     ToolResult,
 )
+from duckservice.providers import openai_thoughts
+from duckservice.providers.hints import CACHE_CONTROL
+from duckservice.providers.openai_variant import (
+    COMPATIBLE,
+    DETAILS,
+    EXTRA_CONTENT,
+    OPENAI,
+    OpenAIVariant,
+    says_nothing,
+)
 from duckservice.providers.translation import (
+    failure,
     foreign_fields,
     is_plain_text,
+    message_path,
     part_path,
     refusal,
     to_json,
@@ -35,36 +45,43 @@ Json: TypeAlias = dict[str, Any]
 SCHEMA_NAME: Final = "response"
 """OpenAI demands a name for a schema; Anthropic has none."""
 
-STOPS_MAX: Final = 4
-"""OpenAI's own limit."""
 
-_REASONING_MODEL: Final = re.compile(r"(?:.*/)?(?:ft:)?(?:o[1-9]|gpt-[5-9])(?![0-9])")
-"""They call the limit ``max_completion_tokens`` and refuse ``max_tokens``."""
-
-
-def check(request: ChatRequest, *, provider: str, lenient: bool) -> None:
+def check(
+    request: ChatRequest,
+    *,
+    provider: str,
+    lenient: bool = False,
+    variant: OpenAIVariant | None = None,
+) -> None:
     """Raise `InvalidRequest` for what this format has no words for.
 
-    *lenient* is for servers that only speak the format: they know more fields
-    than OpenAI does (``top_k``, ``reasoning_content``) and are left to judge.
+    Without a *variant* it is OpenAI itself, or, *lenient*, any server that only speaks
+    the format: it knows more fields than OpenAI (``top_k``, ``reasoning_content``) and
+    is left to judge.
     """
-    for field in _untranslatable(request, lenient=lenient):
+    for field in _untranslatable(request, _variant(variant, lenient=lenient)):
         raise refusal(provider, "OpenAI's format", field)
 
 
 def encode(
-    request: ChatRequest, *, stream: bool, provider: str, lenient: bool
+    request: ChatRequest,
+    *,
+    stream: bool,
+    provider: str,
+    lenient: bool = False,
+    variant: OpenAIVariant | None = None,
 ) -> bytes:
     """Return the body of the request. What `check` refuses is not looked for again."""
+    its = _variant(variant, lenient=lenient)
     body: Json = {
         "model": request.model,
-        "messages": list(_messages(request, lenient=lenient)),
+        "messages": list(_messages(request, its)),
     }
-    body |= _options(request)
+    body |= _options(request, its)
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
     if request.tool_choice is not None:
-        body["tool_choice"] = _tool_choice(request.tool_choice)
+        body["tool_choice"] = _tool_choice(request.tool_choice, its)
     if request.parallel_tool_calls is not None:
         body["parallel_tool_calls"] = request.parallel_tool_calls
     if request.response_format is not None:
@@ -72,39 +89,85 @@ def encode(
             request.response_format, foreign=request.format != "openai"
         )
     if request.format == "openai":
-        body |= request.extra  # what is understood only in part is there as written
+        # What is understood only in part is there as it was written.
+        body |= {k: v for k, v in request.extra.items() if k not in its.unknown}
+    elif its.capabilities.cache_control and CACHE_CONTROL in request.extra:
+        body[CACHE_CONTROL] = request.extra[CACHE_CONTROL]
     if stream:
-        body["stream"] = True
-        # Without it most servers never say what a stream has used.
-        options: Json = body.get("stream_options") or {}
-        body["stream_options"] = {**options, "include_usage": True}
+        body |= _streaming(body, its)
     return to_json(body, provider)
 
 
-def _untranslatable(request: ChatRequest, *, lenient: bool) -> Iterator[str]:
-    yield from foreign_fields(request, "openai")
-    if request.top_k is not None and not lenient:
+def _variant(variant: OpenAIVariant | None, *, lenient: bool) -> OpenAIVariant:
+    if variant is not None:
+        return variant
+    return COMPATIBLE if lenient else OPENAI
+
+
+def _streaming(body: Json, its: OpenAIVariant) -> Json:
+    if not its.stream_options:
+        return {"stream": True}
+    # Without it most servers never say what a stream has used.
+    options: Json = body.get("stream_options") or {}
+    return {"stream": True, "stream_options": {**options, "include_usage": True}}
+
+
+def _untranslatable(request: ChatRequest, its: OpenAIVariant) -> Iterator[str]:
+    for field in foreign_fields(request, "openai"):
+        hint = field.rpartition(".")[2] == CACHE_CONTROL
+        known = hint and its.capabilities.cache_control
+        # The signature of a Gemini call is for Gemini; the call is whole without it.
+        if not known and not field.endswith(f".{EXTRA_CONTENT}"):
+            yield field
+    if request.top_k is not None and not its.capabilities.top_k:
         yield "top_k"
+    wanted = request.reasoning
+    if wanted is not None and its.asking(wanted, request) is None:
+        yield _REASONING_FIELD[request.format]
+    if not its.names:
+        yield from _names(request)
     if request.format == "openai":
-        return
-    if len(request.stop) > STOPS_MAX and not lenient:
+        yield from _unknown(request, its)
+    else:
+        yield from _foreign(request, its)
+
+
+_REASONING_FIELD: Final = {
+    "openai": "reasoning_effort",
+    "anthropic": "thinking.type",
+    "responses": "reasoning.effort",
+}
+
+
+def _unknown(request: ChatRequest, its: OpenAIVariant) -> Iterator[str]:
+    for name, value in request.extra.items():
+        if name in its.unknown and not says_nothing(value):
+            yield name
+
+
+def _foreign(request: ChatRequest, its: OpenAIVariant) -> Iterator[str]:
+    most = its.capabilities.stop_max
+    if most is not None and len(request.stop) > most:
         yield "stop_sequences"
-    if request.reasoning is not None and _cannot_be_told(request.reasoning, request):
-        yield "thinking.type"
     for i, message in enumerate(request.messages):
         for j, part in enumerate(message.parts):
-            path = part_path(request, i, j)
-            yield from _untranslatable_part(path, part, lenient=lenient)
+            yield from _untranslatable_part(part_path(request, i, j), part, its)
 
 
-def _untranslatable_part(path: str, part: Part, *, lenient: bool) -> Iterator[str]:
+def _names(request: ChatRequest) -> Iterator[str]:
+    for i, message in enumerate(request.messages):
+        # A result is known by its call's id; its name says nothing more.
+        if message.name is not None and message.role != "tool":
+            yield f"{message_path(request, i)}.name"
+
+
+def _untranslatable_part(path: str, part: Part, its: OpenAIVariant) -> Iterator[str]:
     match part:
         case ReasoningPart(signature=signature, redacted=redacted):
             # A thought that is signed belongs to who signed it.
-            if signature or redacted or not lenient:
+            sealed = bool(signature or redacted) and its.thoughts != "details"
+            if sealed or its.thoughts is None:
                 yield path
-        case ToolResult(is_error=True):
-            yield f"{path}.is_error"
         case ToolResult(content=content):
             if not all(isinstance(inner, TextPart) for inner in content):
                 yield f"{path}.content"
@@ -112,62 +175,37 @@ def _untranslatable_part(path: str, part: Part, *, lenient: bool) -> Iterator[st
             pass
 
 
-def _cannot_be_told(reasoning: Reasoning, request: ChatRequest) -> bool:
-    # Models without reasoning do what is asked anyway; those with it have no
-    # common word for doing without.
-    return reasoning.mode == "disabled" and takes_completion_limit(request.model)
-
-
-def takes_completion_limit(model: str) -> bool:
-    """Say whether *model* wants ``max_completion_tokens`` in place of ``max_tokens``."""
-    return _REASONING_MODEL.match(model) is not None
-
-
-def _options(request: ChatRequest) -> Json:
-    limit = (
-        "max_completion_tokens"
-        if takes_completion_limit(request.model)
-        else "max_tokens"
-    )
+def _options(request: ChatRequest, its: OpenAIVariant) -> Json:
     options: Json = {
-        limit: request.max_tokens,
+        its.limit(request.model): request.max_tokens,
         "temperature": request.temperature,
         "top_p": request.top_p,
         "top_k": request.top_k,
         "n": request.n,
         "stop": list(request.stop) or None,
-        "seed": request.seed,
+        its.seed: request.seed,
         "presence_penalty": request.presence_penalty,
         "frequency_penalty": request.frequency_penalty,
-        "reasoning_effort": _effort(request.reasoning),
-        "user": request.user,
+        "user": None if "user" in its.unsent else request.user,
     }
+    if request.reasoning is not None:
+        options |= its.asking(request.reasoning, request) or {}
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _effort(reasoning: Reasoning | None) -> str | None:
-    """Return the effort that is meant; a budget is brought to the nearest word."""
-    if reasoning is None:
-        return None
-    if reasoning.effort is not None or reasoning.budget_tokens is None:
-        return reasoning.effort
-    if reasoning.budget_tokens <= 2048:
-        return "low"
-    return "medium" if reasoning.budget_tokens <= 8192 else "high"
-
-
-def _messages(request: ChatRequest, *, lenient: bool) -> Iterator[Json]:
+def _messages(request: ChatRequest, its: OpenAIVariant) -> Iterator[Json]:
+    thoughts = openai_thoughts.writer(request, its)
     for message in request.messages:
         match message.role:
             case "assistant":
-                yield _assistant(message)
+                yield _assistant(message, its, thoughts)
             case "system" | "developer" | "user" | "tool":
-                yield from _other(message, lenient=lenient)
+                yield from _other(message, its)
             case _:
                 assert_never(message.role)
 
 
-def _other(message: Message, *, lenient: bool) -> Iterator[Json]:
+def _other(message: Message, its: OpenAIVariant) -> Iterator[Json]:
     """Yield the messages of a turn: each tool result is one of its own."""
     rest: list[Part] = []
     for part in message.parts:
@@ -175,42 +213,49 @@ def _other(message: Message, *, lenient: bool) -> Iterator[Json]:
             rest.append(part)
             continue
         if rest:
-            yield _plain_message(message, tuple(rest), lenient=lenient)
+            yield _plain_message(message, rest, its)
             rest = []
-        yield _tool_message(message, part)
+        yield _tool_message(message, part, its)
     if rest or not message.parts:
-        yield _plain_message(message, tuple(rest), lenient=lenient)
+        yield _plain_message(message, rest, its)
 
 
-def _plain_message(message: Message, parts: tuple[Part, ...], *, lenient: bool) -> Json:
+def _plain_message(message: Message, parts: Sequence[Part], its: OpenAIVariant) -> Json:
     role = message.role
-    if role == "developer" and lenient:
-        role = "system"  # its name before 2024, and still so elsewhere
-    body: Json = {"role": role, "content": _content(parts)}
+    if role == "developer" and not its.developer:
+        role = "system"
+    body: Json = {"role": role, "content": _content(tuple(parts))}
     return _with_name_and_extra(body, message)
 
 
-def _tool_message(message: Message, result: ToolResult) -> Json:
+def _tool_message(message: Message, result: ToolResult, its: OpenAIVariant) -> Json:
     body: Json = {
         "role": "tool",
         "tool_call_id": result.tool_call_id,
-        "content": _content(result.content),
+        "content": failure(result) or _content(result.content),
         **result.extra,
     }
-    return _with_name_and_extra(body, message) if message.role == "tool" else body
+    if message.role != "tool":
+        return body
+    body = _with_name_and_extra(body, message)
+    if not its.names:
+        body.pop("name", None)
+    return body
 
 
-def _assistant(message: Message) -> Json:
+def _assistant(
+    message: Message, its: OpenAIVariant, thoughts: openai_thoughts.Writer
+) -> Json:
     said: list[Part] = []
     calls: list[Json] = []
-    thoughts: list[str] = []
+    thought: list[ReasoningPart] = []
     refusals: list[str] = []
     for part in message.parts:
         match part:
             case ToolCall():
-                calls.append(_tool_call(part))
-            case ReasoningPart(text=text):
-                thoughts.append(text)
+                calls.append(_tool_call(part, its))
+            case ReasoningPart():
+                thought.append(part)
             case RefusalPart(text=text):
                 refusals.append(text)
             case TextPart() | ImagePart() | OpaquePart() | ToolResult():
@@ -219,13 +264,15 @@ def _assistant(message: Message) -> Json:
                 assert_never(part)
     content = _content(tuple(said)) if said else None  # "" stays ""
     body: Json = {"role": "assistant", "content": content}
-    if thoughts:
-        body["reasoning_content"] = "".join(thoughts)
     if refusals:
         body["refusal"] = "".join(refusals)
     if calls:
         body["tool_calls"] = calls
-    return _with_name_and_extra(body, message)
+    body |= thoughts(thought, body)
+    body = _with_name_and_extra(body, message)
+    if DETAILS not in its.carries:
+        body.pop(DETAILS, None)
+    return body
 
 
 def _with_name_and_extra(body: Json, message: Message) -> Json:
@@ -270,11 +317,14 @@ def _image_url(image: ImagePart) -> Json:
     )
 
 
-def _tool_call(call: ToolCall) -> Json:
-    if "type" in call.extra:  # a kind that only this format knows
-        return {"id": call.id, **call.extra}
+def _tool_call(call: ToolCall, its: OpenAIVariant) -> Json:
+    extra: Mapping[str, Any] = call.extra
+    if EXTRA_CONTENT in extra and EXTRA_CONTENT not in its.carries:
+        extra = {key: extra[key] for key in extra if key != EXTRA_CONTENT}
+    if "type" in extra:  # a kind that only this format knows
+        return {"id": call.id, **extra}
     function = {"name": call.name, "arguments": call.arguments}
-    return {"id": call.id, "type": "function", "function": function, **call.extra}
+    return {"id": call.id, "type": "function", "function": function, **extra}
 
 
 def _tool(tool: Tool) -> Json:
@@ -290,10 +340,10 @@ def _tool(tool: Tool) -> Json:
     return {"type": "function", "function": function, **tool.extra}
 
 
-def _tool_choice(choice: ToolChoice) -> str | Json:
+def _tool_choice(choice: ToolChoice, its: OpenAIVariant) -> str | Json:
     if choice.mode == "tool":
         return {"type": "function", "function": {"name": choice.name}}
-    return choice.mode
+    return its.required if choice.mode == "required" else choice.mode
 
 
 def _response_format(wanted: ResponseFormat, *, foreign: bool) -> Json:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 
 import attrs
 
@@ -37,6 +37,11 @@ class Tariff:
     steps: tuple[tuple[int, Price], ...]
     """Each price with the input tokens above which it holds, the highest first."""
 
+    @classmethod
+    def flat(cls, price: Price) -> Tariff:
+        """Return the tariff of a model with one price for prompts of any size."""
+        return cls(((-1, price),))
+
     def price_of(self, usage: Usage) -> Price:
         """Return the price that all tokens of *usage* have."""
         for start, price in self.steps:
@@ -45,7 +50,19 @@ class Tariff:
         return self.steps[-1][1]
 
 
-_Dated: TypeAlias = Callable[[datetime], Tariff | None]
+PriceSource: TypeAlias = Literal["config", "adapter", "list"]
+"""Who says what a model costs: the provider's table, its adapter, genai-prices."""
+
+
+@attrs.frozen(kw_only=True)
+class Quote:
+    """The price of one model, and who says so."""
+
+    source: PriceSource
+    tariff: Tariff
+
+
+_Dated: TypeAlias = Callable[[datetime], Quote | None]
 
 
 @final
@@ -68,26 +85,38 @@ class Prices:
         self._list_id = list_id
         self._api_url = api_url
         self._wall_clock = wall_clock
-        self._known: dict[str, Tariff | _Dated | None] = {}
+        self._known: dict[str, Quote | _Dated | None] = {}
 
     def cost(self, usage: Usage, model: str) -> int | None:
         """Return what *usage* of *model* costs in picodollars, None if unknown.
 
-        The first call of the process loads the list, which takes some 0.2 s
-        unless `load_price_list` has done so.
+        What the provider itself says that it charges wins over the list, but not
+        over the config. The first call of the process loads the list, which takes
+        some 0.2 s unless `load_price_list` has done so.
         """
+        override = self._override
+        if override is not None and (usage.total_tokens or usage.billed is None):
+            return cost(usage, override)
+        if usage.billed is not None:
+            return usage.billed
+        quote = self.quote(model)
+        return None if quote is None else cost(usage, quote.tariff.price_of(usage))
+
+    def quote(self, model: str) -> Quote | None:
+        """Return the price of *model* now, and who says so; None if unknown."""
         if self._override is not None:
-            return cost(usage, self._override)
-        if model not in self._known:
+            return Quote(source="config", tariff=Tariff.flat(self._override))
+        try:
+            known = self._known[model]
+        except KeyError:
             if len(self._known) >= MODELS_MAX:
                 self._known.clear()
-            self._known[model] = self._look_up(model)
-        known = self._known[model]
-        if known is not None and not isinstance(known, Tariff):
-            known = known(datetime.fromtimestamp(self._wall_clock(), UTC))
-        return None if known is None else cost(usage, known.price_of(usage))
+            known = self._known[model] = self._look_up(model)
+        if known is None or isinstance(known, Quote):
+            return known
+        return known(datetime.fromtimestamp(self._wall_clock(), UTC))
 
-    def _look_up(self, model: str) -> Tariff | _Dated | None:
+    def _look_up(self, model: str) -> Quote | _Dated | None:
         from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - 0.2 s
         from genai_prices.types import ModelPrice  # noqa: PLC0415 - as above
 
@@ -100,7 +129,7 @@ class Prices:
         except LookupError:
             return None
         if isinstance(listed.prices, ModelPrice):
-            return _tariff(listed.prices)
+            return _quote(listed.prices)
         return _dated(listed)
 
 
@@ -112,15 +141,20 @@ def load_price_list() -> None:
 
 
 def _dated(listed: ListedModel) -> _Dated:
-    tariffs: dict[int, Tariff | None] = {}
+    quotes: dict[int, Quote | None] = {}
 
-    def tariff_at(now: datetime) -> Tariff | None:
+    def quote_at(now: datetime) -> Quote | None:
         price = listed.get_prices(now)
-        if id(price) not in tariffs:  # the list itself lives as long as the process
-            tariffs[id(price)] = _tariff(price)
-        return tariffs[id(price)]
+        if id(price) not in quotes:  # the list itself lives as long as the process
+            quotes[id(price)] = _quote(price)
+        return quotes[id(price)]
 
-    return tariff_at
+    return quote_at
+
+
+def _quote(listed: ModelPrice) -> Quote | None:
+    tariff = _tariff(listed)
+    return None if tariff is None else Quote(source="list", tariff=tariff)
 
 
 def _tariff(listed: ModelPrice) -> Tariff | None:
@@ -129,6 +163,7 @@ def _tariff(listed: ModelPrice) -> Tariff | None:
         _Rate.of(listed.output_mtok),
         _Rate.of(listed.cache_read_mtok),
         _Rate.of(listed.cache_write_mtok),
+        _Rate.of(getattr(listed, "output_image_mtok", None)),  # not in older lists
     )
     if listed.input_mtok is None:  # sold by the page, the hour, the character
         return None
@@ -168,12 +203,14 @@ def _price(
     output_rate: Decimal | None,
     cached_rate: Decimal | None,
     cache_write_rate: Decimal | None,
+    image_rate: Decimal | None,
 ) -> Price:
     return Price.usd_per_mtok(
         input=_in_picodollars(input_rate) or "0",
         output=_in_picodollars(output_rate) or "0",  # embeddings have none
         cached_input=_in_picodollars(cached_rate),
         cache_write=_in_picodollars(cache_write_rate),
+        image_output=_in_picodollars(image_rate),
     )
 
 

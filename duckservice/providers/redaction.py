@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, final
 from urllib.parse import quote
 
@@ -15,6 +15,8 @@ _PIECE: Final = 12
 _SECRET_MIN: Final = 6
 """Characters; what is shorter (``none``, ``EMPTY``) is a placeholder and no secret."""
 _BODY_SECRET_MIN: Final = 16
+TOKENS_MAX: Final = 8
+"""So many tokens of a provider are remembered."""
 _MASK_BYTES: Final = MASK.encode()
 
 _KEY_SHAPES: Final = re.compile(
@@ -31,22 +33,73 @@ _KEY_SHAPES: Final = re.compile(
 
 
 @final
-class Redactor:
-    """Replaces secrets in a text: the configured ones, and what is shaped like one.
+class Secrets:
+    """What one provider's requests carry that nobody may see; tokens come and go.
 
-    A configured secret is found whole, in any piece of 12 characters or more,
-    and in its base64 and URL-encoded forms.
+    The configured ones are kept, and of the tokens the last `TOKENS_MAX`: a request
+    under way may still carry one that is not used any more.
     """
 
-    __slots__ = ("_pieces", "_whole")
+    __slots__ = ("_configured", "_masked", "_tokens", "version")
+
+    def __init__(self, configured: Iterable[str] = ()) -> None:
+        self._configured = frozenset(configured)
+        self._tokens = dict[str, None]()
+        self._masked: MaskedForms | None = None
+        self.version = 0
+        """Another one after each change."""
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._configured
+        yield from self._tokens
+
+    def __repr__(self) -> str:
+        return f"<Secrets: {len(self._configured) + len(self._tokens)}>"
+
+    def learn(self, secret: str) -> None:
+        """Mask *secret* from now on."""
+        if secret in self._tokens or secret in self._configured:
+            return
+        while len(self._tokens) >= TOKENS_MAX:
+            del self._tokens[next(iter(self._tokens))]
+        self._tokens[secret] = None
+        self._masked = None
+        self.version += 1
+
+    @property
+    def masked(self) -> MaskedForms:
+        """What is masked in answers."""
+        if self._masked is None:
+            self._masked = MaskedForms(self)
+        return self._masked
+
+
+@final
+class Redactor:
+    """Replaces secrets in a text: the known ones, and what is shaped like one.
+
+    A known secret is found whole, in any piece of 12 characters or more, and in
+    its base64 and URL-encoded forms. What `Secrets` learn later is found as well.
+    """
+
+    __slots__ = ("_pieces", "_secrets", "_version", "_whole")
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._secrets = secrets if isinstance(secrets, Secrets) else None
+        self._version = 0
+        self._pieces = frozenset[str]()
+        self._whole = list[str]()
+        self._read(secrets)
+
+    def _read(self, secrets: Iterable[str]) -> None:
         forms = {
             form
             for secret in secrets
             if len(secret) >= _SECRET_MIN
             for form in _forms_of(secret)
         }
+        if self._secrets is not None:
+            self._version = self._secrets.version
         self._whole = sorted(forms, key=len, reverse=True)
         self._pieces = frozenset(
             form[start : start + _PIECE]
@@ -59,6 +112,9 @@ class Redactor:
 
     def __call__(self, text: str) -> str:
         """Return *text* without secrets."""
+        its = self._secrets
+        if its is not None and its.version != self._version:
+            self._read(its)
         text = self._without_pieces(text)
         for form in self._whole:
             text = text.replace(form, MASK)

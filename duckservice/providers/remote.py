@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Final, Protocol, final
+from typing import Final, Protocol, TypeVar, assert_never, final
 from uuid import uuid4
 
 import attrs
 import trio
 
 from duckservice.completion import (
+    AnyRequest,
     ChatRequest,
     Chunk,
     Completion,
@@ -29,7 +30,9 @@ from duckservice.completion import (
     UsageReport,
 )
 from duckservice.errors import DuckError, InvalidRequest, RequestError
+from duckservice.providers import tokenizer
 from duckservice.providers.answer_stream import AnswerStream
+from duckservice.providers.auth.key_state import KeyState
 from duckservice.providers.capabilities import Capabilities, check_capabilities
 from duckservice.providers.estimate import (
     BYTES_PER_TOKEN,
@@ -39,10 +42,12 @@ from duckservice.providers.estimate import (
     reply_tokens,
 )
 from duckservice.providers.failures import Classifier
+from duckservice.providers.hints import without_cache_control
 from duckservice.providers.http import HttpClient, StreamResponse
+from duckservice.providers.image_tokens import image_bound
 from duckservice.providers.models import ModelNames
 from duckservice.providers.origin import NAMELESS, Origin
-from duckservice.providers.prices import Prices
+from duckservice.providers.prices import Prices, Quote
 
 LINGER: Final = 0.2
 """Seconds that a complete stream is read on for the end of its body, which keeps
@@ -50,6 +55,8 @@ the connection for the next request."""
 
 PAGES_MAX: Final = 20
 """Of a list of models."""
+
+R = TypeVar("R", ChatRequest, EmbeddingRequest, ImageRequest)
 
 
 class Dialect(Protocol):
@@ -190,13 +197,21 @@ class RemoteProvider:
         """Say whether *model*, or an alias of it, is served here."""
         return self.models.serves(model)
 
-    def check(self, request: ChatRequest) -> None:
+    def check(self, request: AnyRequest) -> None:
         """Raise `InvalidRequest`, naming the field, if *request* cannot be translated."""
-        self._check(self._own(request))
+        match request:
+            case ChatRequest():
+                self._check(self._own_chat(request))
+            case EmbeddingRequest():
+                self._embeddings()
+            case ImageRequest():
+                self._images().check(self._own(request))
+            case _:
+                assert_never(request)
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Return the whole reply."""
-        own = self._own(request)
+        own = self._own_chat(request)
         self._check(own)
         answer = await self.http.request(
             "POST",
@@ -214,7 +229,7 @@ class RemoteProvider:
         self, request: ChatRequest
     ) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
         """Stream the reply, as batches of the chunks that arrived together."""
-        own = self._own(request)
+        own = self._own_chat(request)
         self._check(own)
         body = self.dialect.encode(own, stream=True)
         async with self.http.stream(
@@ -229,16 +244,12 @@ class RemoteProvider:
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """Return the embeddings of the inputs."""
-        embeddings = self.dialect.embeddings
-        if embeddings is None:
-            raise InvalidRequest(
-                f"{self.name} has no embeddings", provider=self.name, param="model"
-            )
-        own = attrs.evolve(request, model=self.models.own_name(request.model))
+        embeddings, own = self._embeddings(), self._own(request)
         answer = await self.http.request(
             "POST", embeddings.path(own), content=embeddings.encode(own)
         )
         reply = embeddings.decode(answer.body, len(request.input))
+        reply = attrs.evolve(reply, model=reply.model or own.model)
         if not reply.usage.estimated:
             return reply
         size = sum(map(input_tokens, request.input))
@@ -246,17 +257,13 @@ class RemoteProvider:
 
     async def generate_images(self, request: ImageRequest) -> Images:
         """Return the pictures that are asked for."""
-        images = self.dialect.images
-        if images is None:
-            raise InvalidRequest(
-                f"{self.name} makes no pictures", provider=self.name, param="model"
-            )
-        own = attrs.evolve(request, model=self.models.own_name(request.model))
+        images, own = self._images(), self._own(request)
         images.check(own)
         answer = await self.http.request(
             "POST", images.path(own), content=images.encode(own)
         )
-        return images.decode(answer.body)
+        reply = images.decode(answer.body)
+        return reply if reply.model else attrs.evolve(reply, model=own.model)
 
     async def list_models(self) -> tuple[ModelInfo, ...]:
         """Ask the provider which models it has."""
@@ -274,11 +281,14 @@ class RemoteProvider:
         return tuple(found)
 
     async def count_tokens(self, request: ChatRequest) -> Usage:
-        """Return the prompt's size, from the provider's endpoint or estimated."""
-        counting = self.dialect.counting
+        """Return the prompt's size: from the provider's endpoint, if it has one.
+
+        Else OpenAI's own tokenizer counts, if it knows the model and is here with
+        its data, or it is estimated.
+        """
+        counting, own = self.dialect.counting, self._own_chat(request)
         if counting is None:
-            return estimated_prompt(request)
-        own = self._own(request)
+            return await _counted_here(own)
         self._check(own)
         answer = await self.http.request(
             "POST",
@@ -288,9 +298,17 @@ class RemoteProvider:
         )
         return Usage(input_tokens=counting.decode(answer.body))
 
+    def image_bound(self, request: ImageRequest) -> Usage | None:
+        """Return what making the pictures cannot exceed, None where nobody can say."""
+        return image_bound(self._own(request))
+
     def estimate_cost(self, usage: Usage, model: str) -> int | None:
         """Return the price of *usage* in picodollars, None if unknown."""
         return self.prices.cost(usage, self.models.own_name(model))
+
+    def quote(self, model: str) -> Quote | None:
+        """Return the price of *model* and who says so, None if unknown."""
+        return self.prices.quote(self.models.own_name(model))
 
     async def health_check(self) -> HealthReport:
         """Ask for the list of models, which costs nothing."""
@@ -306,6 +324,10 @@ class RemoteProvider:
         latency = trio.current_time() - started
         return HealthReport(healthy=healthy, latency=latency, detail=detail)
 
+    def key_states(self) -> Sequence[KeyState]:
+        """Return how each key of the config is."""
+        return self.http.key_states()
+
     async def aclose(self) -> None:
         """Close the connections. The provider is not used again."""
         await self.http.aclose()
@@ -314,7 +336,26 @@ class RemoteProvider:
         check_capabilities(own, self.dialect.capabilities, provider=self.name)
         self.dialect.check(own)
 
-    def _own(self, request: ChatRequest) -> ChatRequest:
+    def _embeddings(self) -> EmbeddingsDialect:
+        if self.dialect.embeddings is None:
+            raise InvalidRequest(
+                f"{self.name} has no embeddings", provider=self.name, param="model"
+            )
+        return self.dialect.embeddings
+
+    def _images(self) -> ImagesDialect:
+        if self.dialect.images is None:
+            raise InvalidRequest(
+                f"{self.name} makes no pictures", provider=self.name, param="model"
+            )
+        return self.dialect.images
+
+    def _own_chat(self, request: ChatRequest) -> ChatRequest:
+        if request.format == "anthropic" and not self.capabilities.cache_control:
+            request = without_cache_control(request)
+        return self._own(request)
+
+    def _own(self, request: R) -> R:
         own_name = self.models.own_name(request.model)
         if own_name == request.model:
             return request
@@ -355,6 +396,15 @@ class RemoteProvider:
                     pass
             except DuckError:
                 pass
+
+
+async def _counted_here(request: ChatRequest) -> Usage:
+    if not tokenizer.may_know(request.model):
+        return estimated_prompt(request)
+    # To load its data takes up to a second, to count a long prompt a tenth of one.
+    return await trio.to_thread.run_sync(
+        tokenizer.prompt_usage, request, abandon_on_cancel=True
+    )
 
 
 def _origin(request: ChatRequest) -> Origin:

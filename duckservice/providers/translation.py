@@ -22,6 +22,8 @@ from duckservice.completion import (
     WireFormat,
 )
 from duckservice.errors import InvalidRequest
+from duckservice.placed_message import PlacedMessage
+from duckservice.providers.responses_fields import foreign_in_responses
 
 _SAYS_NOTHING: Final[Mapping[str, Any]] = {
     "logprobs": False,
@@ -44,22 +46,33 @@ def foreign_fields(request: ChatRequest, own: WireFormat) -> Iterator[str]:
     yield from _opaque_parts(request, own)
     if request.format == own:
         return
-    for name, value in request.extra.items():
-        if value is not None and _SAYS_NOTHING.get(name, _UNSET) != value:
-            yield name
+    yield from _foreign_extra(request)
     for i, message in enumerate(request.messages):
         yield from _named(message_path(request, i), message.extra)
         for j, part in enumerate(message.parts):
-            yield from _in_part(part_path(request, i, j), part)
+            yield from _in_part(request, part_path(request, i, j), part)
     for i, tool in enumerate(request.tools):
         yield from _named(f"tools[{i}]", tool.extra)
+
+
+def _foreign_extra(request: ChatRequest) -> Iterator[str]:
+    if request.format == "responses":
+        yield from foreign_in_responses(request)
+        return
+    for name, value in request.extra.items():
+        if value is not None and _SAYS_NOTHING.get(name, _UNSET) != value:
+            yield name
 
 
 def message_path(request: ChatRequest, index: int) -> str:
     """Return what the client calls a message.
 
-    In Anthropic's format the system prompt stands beside the messages.
+    In Anthropic's format the system prompt stands beside the messages, in Responses
+    each has its own place.
     """
+    message = request.messages[index]
+    if isinstance(message, PlacedMessage):
+        return message.place
     if request.format == "anthropic" and request.messages[0].role == "system":
         return f"messages[{index - 1}]" if index else "system"
     return f"messages[{index}]"
@@ -67,21 +80,31 @@ def message_path(request: ChatRequest, index: int) -> str:
 
 def part_path(request: ChatRequest, message: int, part: int) -> str:
     """Return what the client calls a part of a message."""
+    its = request.messages[message]
+    if isinstance(its, PlacedMessage):
+        return its.places[part]
     where = message_path(request, message)
     return f"{where}[{part}]" if where == "system" else f"{where}.content[{part}]"
+
+
+def result_path(request: ChatRequest, path: str, part: int) -> str:
+    """Return what the client calls a part of the tool result at *path*."""
+    name = "output" if request.format == "responses" else "content"
+    return f"{path}.{name}[{part}]"
 
 
 _UNSET: Final = object()
 
 
-def _in_part(path: str, part: Part) -> Iterator[str]:
+def _in_part(request: ChatRequest, path: str, part: Part) -> Iterator[str]:
     extra = getattr(part, "extra", None)
     if extra:
         yield from _named(path, extra)
     if isinstance(part, ToolResult):
         for k, inner in enumerate(part.content):
             if not isinstance(inner, OpaquePart):
-                yield from _named(f"{path}.content[{k}]", inner.extra)
+                inside = result_path(request, path, k)
+                yield from _named(inside, inner.extra)
 
 
 def _opaque_parts(request: ChatRequest, own: WireFormat) -> Iterator[str]:
@@ -90,13 +113,10 @@ def _opaque_parts(request: ChatRequest, own: WireFormat) -> Iterator[str]:
             if isinstance(part, OpaquePart) and part.format != own:
                 yield f"{part_path(request, i, j)} ({_kind(part)})"
             if isinstance(part, ToolResult):
-                yield from _opaque_results(part_path(request, i, j), part, own)
-
-
-def _opaque_results(path: str, result: ToolResult, own: WireFormat) -> Iterator[str]:
-    for k, inner in enumerate(result.content):
-        if isinstance(inner, OpaquePart) and inner.format != own:
-            yield f"{path}.content[{k}] ({_kind(inner)})"
+                path = part_path(request, i, j)
+                for k, inner in enumerate(part.content):
+                    if isinstance(inner, OpaquePart) and inner.format != own:
+                        yield f"{result_path(request, path, k)} ({_kind(inner)})"
 
 
 def _kind(part: OpaquePart) -> str:
@@ -110,6 +130,22 @@ def _named(path: str, extra: Mapping[str, Any]) -> Iterator[str]:
 def is_plain_text(parts: tuple[Part, ...]) -> bool:
     """Say whether *parts* are one text, which every format may write as a string."""
     return len(parts) == 1 and isinstance(parts[0], TextPart) and not parts[0].extra
+
+
+def failure(result: ToolResult) -> str | None:
+    """Return the content of a result that is marked as failed, None if it is not.
+
+    For formats without such a mark: the text stands under ``error``, as tools say it.
+    """
+    if not result.is_error:
+        return None
+    said = "\n".join(p.text for p in result.content if isinstance(p, TextPart))
+    return _encoder.encode({"error": said}).decode()
+
+
+def has_unsayable_failure(result: ToolResult) -> bool:
+    """Say whether *result* has failed with more than text, which `failure` cannot say."""
+    return result.is_error and not all(isinstance(p, TextPart) for p in result.content)
 
 
 def _plain(value: object) -> object:

@@ -67,6 +67,8 @@ class LedgerSum:
     """Of the entries."""
     unpriced: int = 0
     """Of the entries: those whose amount is not known."""
+    estimated: int = 0
+    """Of the entries: those whose usage is a guess of ours, and so their amount."""
     amount: int = 0
     """Picodollars of those that are not open."""
     reserved: int = 0

@@ -136,6 +136,7 @@ def _plus(so_far: LedgerSum, entry: LedgerEntry) -> LedgerSum:
         failures=so_far.failures + (not is_open and entry.outcome != "ok"),
         open=so_far.open + is_open,
         unpriced=so_far.unpriced + (not is_open and entry.amount is None),
+        estimated=so_far.estimated + entry.usage.estimated,
         amount=so_far.amount + (0 if is_open else entry.amount or 0),
         reserved=so_far.reserved + (entry.reserved if is_open else 0),
         usage=_usage(so_far.usage, entry.usage),

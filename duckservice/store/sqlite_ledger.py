@@ -48,7 +48,7 @@ _SUMS: Final = f"""
         sum(state <> 'open' AND outcome <> 'ok'),
         sum(state = 'open'),
         sum(state <> 'open' AND amount IS NULL),
-        max(estimated),
+        sum(estimated),
         {_exact("CASE WHEN state = 'open' THEN 0 ELSE coalesce(amount, 0) END")},
         {_exact("CASE WHEN state = 'open' THEN reserved ELSE 0 END")},
         {", ".join(_exact(column) for column in _TOKENS)}
@@ -165,6 +165,7 @@ def _sum(found: Any) -> LedgerSum:
         failures=failures,
         open=is_open,
         unpriced=unpriced,
+        estimated=estimated,
         amount=sums[0],
         reserved=sums[1],
         usage=_usage(sums[2:], estimated),

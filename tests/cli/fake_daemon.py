@@ -60,21 +60,44 @@ COSTS = {
     "since": None,
     "rows": [
         {"key": "gpt-4o", "requests": 1000, "input_tokens": 1234567,
-         "output_tokens": 89, "cost_usd": "1234.5", "unpriced": 0},
+         "output_tokens": 89, "cost_usd": "1234.5", "estimated": 12, "unpriced": 0},
         {"key": "llama", "requests": 1, "input_tokens": 5, "output_tokens": 6,
-         "cost_usd": "0.0000021", "unpriced": 1},
+         "cost_usd": "0.0000021", "estimated": 0, "unpriced": 1},
     ],
     "total": {"requests": 1001, "input_tokens": 1234572, "output_tokens": 95,
-              "cost_usd": "1234.5000021", "unpriced": 1},
+              "cost_usd": "1234.5000021", "estimated": 12, "unpriced": 1},
 }  # fmt: skip
+
+CHAT = {"streaming": True, "tools": True, "images_in": ["data", "url"],
+        "json_schema": True, "reasoning": False, "embeddings": True}  # fmt: skip
+TEXT = CHAT | {"tools": False, "images_in": []}
+LISTED = {"source": "list", "input_usd_per_mtok": "2.5", "output_usd_per_mtok": "10",
+          "cached_input_usd_per_mtok": "1.25"}  # fmt: skip
+TIERED = {"source": "config", "input_usd_per_mtok": "1", "output_usd_per_mtok": "2",
+          "tiers": [{"above_input_tokens": 200000, "input_usd_per_mtok": "2",
+                     "output_usd_per_mtok": "4"}]}  # fmt: skip
+
+
+def _offer(provider, kind, capabilities, price):
+    return {
+        "provider": provider,
+        "kind": kind,
+        "capabilities": capabilities,
+        "price": price,
+    }
+
 
 MODELS = {
     "object": "list",
     "data": [
-        {"id": "gpt-4o", "object": "model", "created": 0, "owned_by": "openai"},
-        {"id": "evil\x1b]0;x\x07", "object": "model", "created": 0, "owned_by": "x"},
+        {"id": "gpt-4o", "object": "model", "created": 0, "owned_by": "openai",
+         "offers": [_offer("openai", "chat", CHAT, LISTED),
+                    _offer("azure", "chat", TEXT, TIERED)]},
+        {"id": "evil\x1b]0;x\x07", "object": "model", "created": 0, "owned_by": "x",
+         "offers": [_offer("x", "embedding", CHAT, None)]},
     ],
-}
+    "price_list": {"name": "genai-prices", "version": "1.2.3", "as_of": "2026-11-09"},
+}  # fmt: skip
 
 QUEUE = {"waiting": 12, "running": 3, "depth": {"high": 2, "normal": 10, "low": 0}}
 
@@ -83,6 +106,7 @@ ANSWERS = {
     "GET /v1/tree": TREE,
     "GET /v1/providers": PROVIDERS,
     "GET /v1/models": MODELS,
+    "GET /v1/models?details=true": MODELS,
     "GET /v1/queue": QUEUE,
     "GET /v1/version": {"version": "0.1.0"},
     "GET /v1/costs?by=provider": COSTS,

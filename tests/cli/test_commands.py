@@ -36,16 +36,24 @@ local     openai-compatible  half_open     50%   0/4        -         0         
 """
 
 MODELS = r"""
-MODEL             OWNED BY
-gpt-4o            openai
-evil\x1b]0;x\x07  x
+MODEL             PROVIDER  FOR        CAN
+gpt-4o            openai    chat       stream tools vision schema
+gpt-4o            azure     chat       stream schema
+evil\x1b]0;x\x07  x         embedding
+"""
+
+PRICES = """
+MODEL   PROVIDER  INPUT  CACHED  WRITTEN  OUTPUT  PICTURES  ABOVE    SOURCE
+gpt-4o  openai      2.5    1.25               10                     list
+gpt-4o  azure         1                        2                     config
+gpt-4o  azure         2                        4            200,000  config
 """
 
 COST = """
-MODEL   REQUESTS  INPUT TOKENS  OUTPUT TOKENS       COST  UNPRICED
-gpt-4o     1,000     1,234,567             89  $1,234.50         0
-llama          1             5              6  $0.000002         1
-total      1,001     1,234,572             95  $1,234.50         1
+MODEL   REQUESTS  INPUT TOKENS  OUTPUT TOKENS       COST  ESTIMATED  UNPRICED
+gpt-4o     1,000     1,234,567             89  $1,234.50         12         0
+llama          1             5              6  $0.000002          0         1
+total      1,001     1,234,572             95  $1,234.50         12         1
 """
 
 QUEUE = """
@@ -57,6 +65,25 @@ all            12
 
 3 running
 """
+
+
+def test_prices_come_with_their_date_and_a_warning_of_what_has_none(duck, daemon):
+    shown = duck("models", "--prices")
+    assert (shown.status, shown.out) == (0, PRICES.removeprefix("\n"))
+    date, warning = shown.err.splitlines()
+    assert "genai-prices 1.2.3" in date
+    assert "2026-11-09" in date
+    assert r"no price is known of evil\x1b]0;x\x07 (x)" in warning
+    assert duck("models", "--prices", "--json").err == ""
+
+
+def test_a_long_list_of_models_without_a_price_is_cut(duck, daemon):
+    unknown = fake_daemon.MODELS["data"][1]
+    its = fake_daemon.MODELS | {"data": [unknown | {"id": f"m{n}"} for n in range(12)]}
+    daemon.answers["GET /v1/models?details=true"] = its
+    warning = duck("models", "--prices").err.splitlines()[1]
+    assert "m9 (x) and 2 more:" in warning
+    assert "m10" not in warning
 
 
 @pytest.mark.parametrize(

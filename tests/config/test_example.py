@@ -37,8 +37,15 @@ def test_the_example_stays_right_when_its_providers_are_switched_on(tmp_path):
     )
     text = re.sub(r"^# (?=\[providers|[a-z_]+ = )", "", text, flags=re.MULTILINE)
     text = text.replace("/home/me/.config/duckd/anthropic.key", str(key))
-    config = parse(text, file="config.toml", environ={"OPENAI_API_KEY": "k" * 20})
-    assert list(config.providers) == ["mock", "openai", "anthropic", "local"]
+    text = text.replace("/home/me/.config/duckd/google.json", str(key))
+    environ = dict.fromkeys(re.findall(r'"env:([A-Z_]+)"', text), "k" * 20)
+    config = parse(text, file="config.toml", environ=environ)
+    assert list(config.providers) == [
+        "mock", "openai", "anthropic", "gemini-of-the-firm", "azure", "bedrock",
+        "behind-a-gateway", "local",
+    ]  # fmt: skip
+    types = [its.auth.type for its in config.providers.values() if its.auth]
+    assert types == ["google", "entra", "aws", "oauth2"]
     assert config.service.socket is not None
 
 

@@ -84,7 +84,11 @@ class CostMachine(RuleBasedStateMachine):
         provider=st.sampled_from("pq"),
         model=st.sampled_from("mn"),
         usage=st.builds(
-            Usage, input_tokens=COUNTS, output_tokens=COUNTS, cached_tokens=COUNTS
+            Usage,
+            input_tokens=COUNTS,
+            output_tokens=COUNTS,
+            cached_tokens=COUNTS,
+            estimated=st.booleans(),
         ),
         cost=st.one_of(st.none(), st.integers(0, 10**18)),
         ok=st.booleans(),
@@ -92,6 +96,7 @@ class CostMachine(RuleBasedStateMachine):
     def add(self, provider, model, usage, cost, ok):
         self.sums.add(self.now.timestamp(), provider, model, usage, cost, ok=ok)
         REACHED["unpriced"] += cost is None
+        REACHED["estimated"] += usage.estimated
         self.log.append(
             Added(
                 self.now,
@@ -101,6 +106,7 @@ class CostMachine(RuleBasedStateMachine):
                     requests=1,
                     failures=int(not ok),
                     unpriced=int(cost is None),
+                    estimated=int(usage.estimated),
                     cost=cost or 0,
                     input_tokens=usage.input_tokens,
                     output_tokens=usage.output_tokens,
@@ -177,6 +183,7 @@ def test_every_summary_is_the_exact_sum_of_what_was_added():
         settings=settings(max_examples=40, stateful_step_count=25, deadline=None),
     )
     assert REACHED["unpriced"], REACHED
+    assert REACHED["estimated"], REACHED
 
 
 NOON = datetime(2025, 11, 20, 12, tzinfo=UTC).timestamp()

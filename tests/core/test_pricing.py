@@ -3,6 +3,7 @@ from __future__ import annotations
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
+import attrs
 import pytest
 from hypothesis import given, strategies as st
 
@@ -15,6 +16,7 @@ PRICES = st.builds(
     output=st.integers(0, 10**9),
     cached_input=st.one_of(st.none(), st.integers(0, 10**9)),
     cache_write=st.one_of(st.none(), st.integers(0, 10**9)),
+    image_output=st.one_of(st.none(), st.integers(0, 10**9)),
 )
 TOKENS = st.integers(-5, 10**7)
 USAGES = st.builds(
@@ -23,6 +25,7 @@ USAGES = st.builds(
     output_tokens=TOKENS,
     cached_tokens=TOKENS,
     cache_write_tokens=TOKENS,
+    image_tokens=TOKENS,
 )
 AMOUNTS = st.integers(0, 10**25)
 NO_MONEY = [
@@ -58,9 +61,13 @@ def test_each_token_is_paid_once_and_nobody_is_paid_for_a_request(usage, price):
         parts[1] = price.cached_input
     if price.cache_write is not None:
         parts[2] = price.cache_write
-    out = max(0, usage.output_tokens) * price.output
+    reply = max(0, usage.output_tokens)
+    out = [price.output] * 2
+    if price.image_output is not None:
+        out[1] = price.image_output
     paid = cost(usage, price)
-    assert whole * min(parts) + out <= paid <= whole * max(parts) + out
+    assert whole * min(parts) + reply * min(out) <= paid
+    assert paid <= whole * max(parts) + reply * max(out)
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6), PRICES)
@@ -75,6 +82,19 @@ def test_parts_of_the_input_are_priced_as_such(plain, cached, written, price):
     write_price = price.input if price.cache_write is None else price.cache_write
     expected = plain * price.input + cached * cached_price + written * write_price
     assert cost(usage, price) == expected + 7 * price.output
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6), PRICES)
+def test_pictures_in_the_output_are_priced_as_such(text, drawn, price):
+    usage = Usage(output_tokens=text + drawn, image_tokens=drawn)
+    dear = price.output if price.image_output is None else price.image_output
+    assert cost(usage, price) == text * price.output + drawn * dear
+
+
+def test_more_pictures_than_output_cost_what_the_output_does():
+    price = Price(input=1, output=1, image_output=10)
+    assert cost(Usage(output_tokens=5, image_tokens=50), price) == 50
+    assert cost(Usage(output_tokens=-5, image_tokens=50), price) == 0
 
 
 def test_a_price_of_zero_is_a_price():
@@ -104,6 +124,7 @@ def test_the_worst_case_can_happen(tokens, out, price):
         Usage(input_tokens=tokens, output_tokens=out, cached_tokens=tokens),
         Usage(input_tokens=tokens, output_tokens=out, cache_write_tokens=tokens),
     ]
+    ways += [attrs.evolve(usage, image_tokens=out) for usage in ways]
     assert worst_case(tokens, out, price) == max(cost(usage, price) for usage in ways)
 
 

@@ -28,6 +28,8 @@ TEXT = "".join(WORDS)
 NAME = "get_weather"
 ARGUMENTS = {"city": "Paris"}
 CALL_ID = "call_7"
+PICTURE = "iVBORw0KGgoAAAANSUhEUg=="
+PICTURE_SOURCE = {"type": "base64", "media_type": "image/png", "data": PICTURE}
 
 
 @attrs.frozen(kw_only=True)

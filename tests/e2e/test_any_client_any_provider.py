@@ -12,7 +12,16 @@ import openai
 import pytest
 
 from duckservice.config import PriceConfig, ProviderConfig, RetryConfig, Secret
-from tests.e2e.makers import ARGUMENTS, CALL_ID, MAKERS, NAME, TEXT, Maker
+from tests.e2e.makers import (
+    ARGUMENTS,
+    CALL_ID,
+    MAKERS,
+    NAME,
+    PICTURE,
+    PICTURE_SOURCE,
+    TEXT,
+    Maker,
+)
 from tests.e2e.running import KEY, Duck, open_duck
 from tests.upstream import Upstream, open_upstream
 
@@ -21,7 +30,6 @@ pytestmark = pytest.mark.slow
 MODEL = "the-model"
 PROMPT = "How is the weather in Paris?"
 RESULT = "18 degrees and sunny"
-PICTURE = "iVBORw0KGgoAAAANSUhEUg=="
 SCHEMA = {
     "type": "object",
     "properties": {"verdict": {"type": "string"}},
@@ -273,10 +281,9 @@ class Messages:
         return final.content[0].text
 
     async def shown(self, duck: Duck) -> None:
-        source = {"type": "base64", "media_type": "image/png", "data": PICTURE}
         content = [
             {"type": "text", "text": PROMPT},
-            {"type": "image", "source": source},
+            {"type": "image", "source": PICTURE_SOURCE},
         ]
         await self.ask(duck, messages=[{"role": "user", "content": content}])
 

@@ -122,6 +122,19 @@ class FakeService:
             ModelInfo(id="meta/llama-3", owned_by="local"),
         )
 
+    async def models_in_detail(self):
+        self._note("models_in_detail")
+        offer = {
+            "provider": "openai",
+            "kind": "chat",
+            "capabilities": {"tools": True, "images_in": ["data", "url"]},
+            "price": {"source": "list", "input_usd_per_mtok": "2.5"},
+        }
+        return {
+            "offers": {"gpt-4o": [offer]},
+            "price_list": {"name": "l", "version": "1", "as_of": "2026-11-09"},
+        }
+
     async def status(self):
         self._note("status")
         return {"state": "running"}
@@ -166,6 +179,10 @@ class FakeService:
 @attrs.define
 class FakeControl:
     did: list = attrs.field(factory=list)
+
+    async def reload(self):
+        self.did.append("reload")
+        return {"changed": [], "needs_restart": [], "warnings": []}
 
     def drain(self):
         self.did.append("drain")

@@ -20,6 +20,7 @@ ADMIN = [
     "/v1/tree/providers/openai/client/restart",
     "/v1/queue/pause",
     "/v1/queue/resume",
+    "/v1/reload",
     "/v1/drain",
     "/v1/shutdown",
 ]
@@ -134,11 +135,13 @@ async def test_the_owner_and_root_may(app, service, control, peer):
     for action, paused in (("pause", True), ("resume", False)):
         reply = await ask(app, "POST", f"/v1/queue/{action}", peer=peer)
         assert reply.json() == {"waiting": 0, "paused": paused}
+    reply = await ask(app, "POST", "/v1/reload", peer=peer)
+    assert reply.json() == {"changed": [], "needs_restart": [], "warnings": []}
     reply = await ask(app, "POST", "/v1/drain", peer=peer)
     assert reply.json() == {"state": "draining"}
     reply = await ask(app, "POST", "/v1/shutdown", peer=peer)
     assert reply.json() == {"state": "stopping"}
-    assert control.did == ["drain", "shutdown"]
+    assert control.did == ["reload", "drain", "shutdown"]
 
 
 async def test_an_unknown_action_is_not_found(app, service):
@@ -150,6 +153,6 @@ async def test_an_unknown_action_is_not_found(app, service):
 
 async def test_what_is_no_daemon_cannot_be_drained(service):
     app = make_app(service, owner_uid=OWNER.uid)
-    for path in ("/v1/drain", "/v1/shutdown"):
+    for path in ("/v1/reload", "/v1/drain", "/v1/shutdown"):
         reply = await ask(app, "POST", path)
         assert reply.status == 404

@@ -98,6 +98,23 @@ async def test_embeddings_are_answered(app, service):
     assert reply.headers["duck-job"] == "job-1"
 
 
+async def test_models_have_their_offers_where_they_are_asked_for(app, service):
+    plain = (await ask(app, "GET", "/v1/models")).json()
+    assert "price_list" not in plain
+    assert "offers" not in plain["data"][0]
+    reply = await ask(app, "GET", "/v1/models", query=b"details=true")
+    detailed = reply.json()
+    assert detailed["price_list"]["as_of"] == "2026-11-09"
+    known, unknown = detailed["data"]
+    assert known["offers"][0]["provider"] == "openai"
+    assert unknown["offers"] == []
+    assert {k: v for k, v in known.items() if k != "offers"} == plain["data"][0]
+    one = (await ask(app, "GET", "/v1/models/gpt-4o", query=b"details=true")).json()
+    assert one == known
+    reply = await ask(app, "GET", "/v1/models", query=b"details=yes")
+    assert (reply.status, reply.json()["error"]["param"]) == (400, "details")
+
+
 async def test_old_functions_are_answered_as_they_were_asked(app, service):
     call = ToolCall(id="t", name="f", arguments="{}")
     choice = Choice(parts=(call,), finish_reason="tool_calls")

@@ -14,8 +14,15 @@ from duckservice.gateway.wire.anthropic_messages import (
 from duckservice.gateway.wire.fields import DEPTH_MAX
 from duckservice.gateway.wire.openai_chat import decode_chat
 from duckservice.gateway.wire.openai_embeddings import decode_embedding
+from duckservice.gateway.wire.openai_responses import decode_responses
 
-DECODERS = [decode_chat, decode_messages, decode_count_tokens, decode_embedding]
+DECODERS = [
+    decode_chat,
+    decode_messages,
+    decode_count_tokens,
+    decode_embedding,
+    decode_responses,
+]
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
 BAD_BODIES = {
@@ -128,6 +135,8 @@ WORDS = [
     *["is_error", "thinking", "signature", "budget_tokens", "metadata", "user_id"],
     *["output_config", "effort", "format", "input_schema", "stop_sequences", "top_k"],
     *["encoding_format", "dimensions"],
+    *["call_id", "output", "summary", "encrypted_content", "instructions", "status"],
+    *["reasoning", "include", "store", "verbosity", "file_id", "annotations"],
 ]
 SENT = [
     *[
@@ -158,6 +167,8 @@ SENT = [
         "none",
         "required",
     ],
+    *["message", "function_call", "function_call_output", "reasoning", "summary_text"],
+    *["input_text", "input_image", "output_text", "refusal", "item_reference"],
 ]
 
 
@@ -187,6 +198,9 @@ def hostile_body(random: Random):
             message[key] = hostile(random, 3)
         messages.append(message)
     body["messages"] = messages
+    if random.randrange(2):
+        items = [hostile(random, 3) for _ in range(random.randrange(3))]
+        body["input"] = random.choice([messages, [*messages, *items], items])
     for key in random.sample(WORDS, random.randrange(4)):
         body[key] = hostile(random, 3)
     return body
@@ -238,7 +252,7 @@ def test_whatever_the_types_are_only_invalid_request_is_raised(decode):
         ("tools", [{"type": "custom", "custom": {"name": "x"}}]),
         ("tools", [{"type": "function", "function": {"name": ""}}]),
         ("tools", [{"type": "function", "function": {"name": "f", "returns": {}}}]),
-        ("tool_choice", "any"),
+        ("tool_choice", "every"),
         ("tool_choice", {"type": "custom", "custom": {"name": "x"}}),
         ("function_call", {"name": 5}),
         ("response_format", "json"),
@@ -275,7 +289,7 @@ def test_a_field_that_cannot_be_meant_is_named(field, value):
         ),
         (
             {"role": "user", "content": [{"type": "image_url", "image_url": "x"}]},
-            "messages[1].content[0].image_url",
+            "messages[1].content[0].image_url.url",
         ),
         (
             {

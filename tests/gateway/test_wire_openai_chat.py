@@ -299,3 +299,20 @@ def test_what_the_openai_provider_writes_reads_back_the_same(request, stream):
     wire = decode_chat(body)
     assert wire.request == request
     assert wire.stream == stream
+
+
+def test_what_other_sdks_write_otherwise_is_read_as_what_it_means():
+    function = {"name": "f", "parameters": {"type": "object"}}
+    picture = {"type": "image_url", "image_url": "https://h/x"}
+    request = read(
+        messages=[{"role": "user", "content": [picture]}],
+        tools=[{"function": function}],
+        tool_choice="any",
+    ).request
+    assert request.messages[0].parts == (ImagePart(url="https://h/x"),)
+    assert [tool.name for tool in request.tools] == ["f"]
+    assert request.tool_choice == ToolChoice(mode="required")
+    named = read(
+        tools=[{"function": function}], tool_choice={"function": {"name": "f"}}
+    )
+    assert named.request.tool_choice == ToolChoice(mode="tool", name="f")

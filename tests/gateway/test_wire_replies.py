@@ -12,6 +12,7 @@ from duckservice.completion import (
     Choice,
     Completion,
     Embeddings,
+    ImagePart,
     ModelInfo,
     OpaquePart,
     ReasoningPart,
@@ -105,6 +106,41 @@ def test_an_openai_reply_has_all_of_it():
     }
 
 
+SIGNED = {"extra_content": {"google": {"thought_signature": "c2ln"}}}
+
+
+def test_what_must_come_back_with_a_call_goes_out_with_it():
+    call = ToolCall(id="t1", name="f", arguments="{}", extra=SIGNED | {"caller": 1})
+    [choice] = to_openai(completion(call))["choices"]
+    assert choice["message"]["tool_calls"] == [
+        {
+            "id": "t1",
+            "type": "function",
+            "function": {"name": "f", "arguments": "{}"},
+            **SIGNED,
+        }
+    ]
+    [block] = to_anthropic(completion(call))["content"]
+    assert block == {"type": "tool_use", "id": "t1", "name": "f", "input": {}}
+
+
+def test_what_must_come_back_with_a_text_goes_out_with_the_message():
+    value = completion(TextPart(text="hi"), extra=SIGNED)
+    [choice] = to_openai(value)["choices"]
+    assert choice["message"]["extra_content"] == SIGNED["extra_content"]
+    assert "extra_content" not in to_anthropic(value)
+
+
+def test_pictures_of_a_reply_are_in_the_message():
+    value = completion(
+        TextPart(text="look"), ImagePart(data="QUJD", media_type="image/png")
+    )
+    [choice] = to_openai(value)["choices"]
+    assert choice["message"]["images"] == [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}}
+    ]
+
+
 def test_a_call_of_an_old_function_goes_back_as_one():
     call = ToolCall(id="t1", name="f", arguments="{}")
     body = to_openai(
@@ -122,7 +158,7 @@ def test_a_call_of_an_old_function_goes_back_as_one():
         ("stop", None, "stop", "end_turn"),
         ("stop", "end_turn", "stop", "end_turn"),
         ("stop", "pause_turn", "stop", "pause_turn"),
-        ("tool_calls", "stop", "stop", "tool_use"),
+        ("tool_calls", "stop", "tool_calls", "tool_use"),
         ("tool_calls", "tool_use", "tool_calls", "tool_use"),
         ("length", "MAX_TOKENS", "length", "max_tokens"),
         ("length", "model_context_window_exceeded", "length", "as native"),

@@ -250,6 +250,30 @@ def test_log_probabilities_and_extras_have_their_places_in_a_chunk():
     }
 
 
+def test_what_must_come_back_with_a_call_streams_with_it():
+    signed = {"extra_content": {"google": {"thought_signature": "c2ln"}}}
+    first = ToolCallDelta(index=0, id="t", name="f", extra=signed | {"caller": 1})
+    chunks = events(
+        ChatStreamEncoder().encode([STARTED, first, ToolCallDelta(index=0)])
+    )
+    calls = [
+        call
+        for _, data in chunks
+        for call in json.loads(data)["choices"][0]["delta"].get("tool_calls", ())
+    ]
+    assert calls[0]["extra_content"] == signed["extra_content"]
+    assert "caller" not in calls[0]
+    assert "extra_content" not in calls[1]
+
+
+def test_pictures_and_signatures_stream_in_the_delta():
+    signed = {"extra_content": {"google": {"thought_signature": "c2ln"}}}
+    extra = signed | {"images": [{"type": "image_url"}]}
+    raw = ChatStreamEncoder().encode([STARTED, TextDelta(text="", extra=extra)])
+    delta = json.loads(events(raw)[-1][1])["choices"][0]["delta"]
+    assert delta == {"content": "", **extra}
+
+
 def test_extras_of_the_start_are_in_every_chunk_and_overwrite_nothing():
     started = Started(id="c1", model="m", extra={"service_tier": "x", "id": "bad"})
     encoder = ChatStreamEncoder(now=5.5)

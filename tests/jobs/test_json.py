@@ -72,7 +72,7 @@ def test_money_is_read_as_it_was_written():
     ("fields", "param"),
     [
         ({"kind": "video"}, "kind"),
-        ({"kind": "image"}, "kind"),
+        ({"kind": "image"}, "request.prompt"),
         ({"kind": 3}, "kind"),
         ({"priority": "urgent"}, "priority"),
         ({"request": None}, "request"),

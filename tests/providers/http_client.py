@@ -52,10 +52,13 @@ async def open_client(
         provider="duck",
         base_url=base_url,
         timeout=TimeoutConfig(**limits | dict(timeout or {})),
-        classify=Refused,
         ssl_context=ssl_context,
         transport=transport,
-        **{"headers": {"authorization": Secret(f"Bearer {KEY}")}} | more,
+        **{
+            "headers": {"authorization": Secret(f"Bearer {KEY}")},
+            "classify": Refused,
+        }
+        | more,
     )
     try:
         yield client

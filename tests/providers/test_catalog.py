@@ -18,7 +18,14 @@ from duckservice.completion import (
     Usage,
     UsageReport,
 )
-from duckservice.config import BASE_URLS, PriceConfig, ProviderConfig, Secret, TimeoutConfig
+from duckservice.config import (
+    BASE_URLS,
+    AuthConfig,
+    PriceConfig,
+    ProviderConfig,
+    Secret,
+    TimeoutConfig,
+)
 from duckservice.errors import (
     BadProviderResponse,
     ContextLengthExceeded,
@@ -30,7 +37,7 @@ from duckservice.errors import (
     QuotaExceeded,
     RateLimited,
 )
-from duckservice.providers.catalog import make_provider
+from duckservice.providers.catalog import make_provider, renewed_provider
 from duckservice.providers.models import ModelNames
 from duckservice.providers.prices import Prices
 from tests.providers import understanding
@@ -529,3 +536,81 @@ def test_names_from_outside_do_not_pile_up():
     for number in range(2500):
         prices.cost(Usage(), f"made-up-{number}")
     assert len(prices._known) <= 1000
+
+
+# What goes into headers
+
+
+@pytest.mark.parametrize(
+    ("adapter", "fields", "sent"),
+    [
+        (
+            "openai",
+            {"organization": "org-1", "project": "proj-1"},
+            {"openai-organization": "org-1", "openai-project": "proj-1"},
+        ),
+        ("openai", {}, {"openai-organization": None, "openai-project": None}),
+        (
+            "anthropic",
+            {"api_version": "2099-01-01"},
+            {"anthropic-version": "2099-01-01"},
+        ),
+        (
+            "openai",
+            {"organization": "org-1", "headers": {"OpenAI-Organization": "own"}},
+            {"openai-organization": "own"},
+        ),
+        (
+            "openai",
+            {"headers": {"Authorization": "Basic own-secret-0123456789"}},
+            {"authorization": "Basic own-secret-0123456789"},
+        ),
+        ("anthropic", {}, {"x-api-key": KEY, "authorization": None}),
+    ],
+)
+async def test_keys_of_the_config_become_the_providers_headers(adapter, fields, sent):
+    async with served([answer(b'{"data": []}')], adapter=adapter, **fields) as (p, up):
+        await p.list_models()
+    [request] = up.requests
+    assert {name: request.header(name) for name in sent} == sent
+
+
+async def test_several_keys_are_used_one_after_the_other():
+    script = [[answer(status=b"401 x")], [answer(OPENAI_REPLY)]]
+    more = Secret("sk-canary-another-0123456789")
+    async with served(*script, api_keys=(more, more)) as (provider, upstream):
+        assert (await provider.complete(ask())).text == "hi"
+        states = [(state.key, state.state) for state in provider.key_states()]
+    assert [r.header("authorization") for r in upstream.requests] == [
+        f"Bearer {KEY}",
+        f"Bearer {more.reveal()}",
+    ]
+    assert states == [("…b604", "refused"), ("…6789", "ok")]
+
+
+async def test_a_renewed_provider_has_the_old_ones_connections_and_its_own_key():
+    async with served([answer(OPENAI_REPLY)]) as (provider, upstream):
+        await provider.complete(ask())
+        its = config(
+            base_url=upstream.base_url + "/v1",
+            api_key=Secret("sk-canary-another-0123456789"),
+        )
+        renewed = renewed_provider(provider, its)
+        await renewed.complete(ask())
+        assert upstream.connections == 1
+    assert upstream.requests[1].header("authorization").endswith("6789")
+    mock = make_provider(config("mock"))
+    assert renewed_provider(mock, config("mock")).name == "duck"
+
+
+def test_a_provider_that_cannot_be_made_says_why_without_its_key():
+    for fields in (
+        {"api_key": Secret("canary\nkey")},
+        {"base_url": "http://far.example", "api_keys": (Secret("canary" * 4),)},
+        {"base_url": "http://far.example", "auth": AuthConfig(type="entra")},
+        {"auth": AuthConfig(type="aws")},
+        {"auth": AuthConfig(type="oauth2", token_url="http://far.example/canary")},
+    ):
+        with pytest.raises(ValueError, match=r"header|unencrypted|bedrock") as caught:
+            make_provider(config(**fields))
+        assert "canary" not in str(caught.value)

@@ -111,3 +111,48 @@ def test_the_origin_is_what_may_be_shown():
     assert Endpoint("https://X.example.com/secret-path", {}).origin == (
         "https://x.example.com:443"
     )
+
+
+# What authenticates a request
+
+
+def test_what_authenticates_a_request_comes_behind_the_headers_of_all():
+    endpoint = Endpoint("https://x", {"x-team": "core"}, authenticated=True)
+    proof = {"authorization": f"Bearer {KEY}"}
+    for _ in range(2):
+        raw = endpoint.headers({"x-beta": "b"}, proof)
+        assert raw[2:] == [
+            (b"x-team", b"core"),
+            (b"authorization", f"Bearer {KEY}".encode()),
+            (b"x-beta", b"b"),
+        ]
+    assert endpoint.knows(proof)
+    assert not endpoint.knows(dict(proof))
+    other = endpoint.headers(None, {"authorization": "Bearer other"})
+    assert other[-1] == (b"authorization", b"Bearer other")
+    assert endpoint.headers()[2:] == [(b"x-team", b"core")]
+
+
+def test_the_configs_own_header_wins_over_what_would_authenticate():
+    endpoint = Endpoint("https://x", AUTH, authenticated=True)
+    raw = endpoint.headers(None, {"authorization": "Bearer other", "x-date": "1"})
+    assert [value for name, value in raw if name == b"authorization"] == [
+        f"Bearer {KEY}".encode()
+    ]
+    assert (b"x-date", b"1") in raw
+
+
+def test_who_will_authenticate_requests_does_not_do_so_in_clear():
+    with pytest.raises(ValueError, match="unencrypted"):
+        Endpoint("http://api.example.com", {}, authenticated=True)
+    assert Endpoint("http://127.0.0.1:8000", {}, authenticated=True).headers()
+
+
+@pytest.mark.parametrize(
+    "proof", [{"authorization": "Bearer a\r\nx: y"}, {"x y": "1"}, {"host": "evil"}]
+)
+def test_a_proof_that_cannot_be_sent_is_refused_unseen(proof):
+    endpoint = Endpoint("https://x", {}, authenticated=True)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="header"):
+            endpoint.headers(None, proof)

@@ -242,6 +242,13 @@ def test_hugging_face_says_when_the_model_is_loaded():
         ({"error": {"code": "x", "status_code": 401}}, ProviderAuthError),
         ({"error": "boom"}, ProviderError),
         ({"error": {"code": "insufficient_quota"}}, QuotaExceeded),
+        ({"error": {"code": "429"}}, RateLimited),
+        ({"error": {"code": "content_filter"}}, ContentFiltered),
+        ({"error": {"code": "context_length_exceeded"}}, ContextLengthExceeded),
+        ({"error": {"code": "tool_use_failed"}}, ProviderError),
+        ({"error": {"type": "unavailable_error"}}, ProviderError),
+        ({"error": {"code": "9999"}}, ProviderError),
+        ({"error": {"code": True}}, ProviderError),
         ({}, ProviderError),
         (None, ProviderError),
         ([1], ProviderError),
@@ -256,6 +263,9 @@ def test_an_error_inside_of_a_200_finds_its_class_by_its_words(value, kind):
     [
         ({"error": {"code": 409}}, 409),
         ({"error": {"code": "x", "status_code": 503}}, 503),
+        ({"error": {"code": "429"}}, 429),
+        ({"error": {"code": "\u0664\u0662\u0669"}}, None),
+        ({"error": {"code": "tool_use_failed"}}, 400),
         ({"error": {"type": "not_found_error"}}, 404),
         ({"error": {"type": "overloaded_error"}}, 529),
         ({"error": {"type": "unheard of"}}, None),
@@ -300,3 +310,68 @@ def test_a_key_in_the_place_of_the_field_is_not_passed_on_either():
     error = classify(400, openai("bad", param=KEY))
     assert error.param is not None
     assert KEY[:12] not in error.param
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "param"),
+    [
+        (
+            {"detail": [{"loc": ["body", "user"], "msg": "Extra inputs", "type": "x"}]},
+            "user: Extra inputs",
+            "user",
+        ),
+        (
+            {
+                "object": "error",
+                "message": {
+                    "detail": [
+                        {"loc": ["body", "messages", 0, "name"], "msg": "no"},
+                        {"msg": "and no"},
+                    ]
+                },
+            },
+            "messages.0.name: no; and no",
+            "messages.0.name",
+        ),
+        ({"detail": "Not Found"}, "Not Found", None),
+        ({"detail": [5, None, {"loc": 5, "msg": []}]}, "", None),
+        ({"message": {"detail": {"detail": []}}}, "", None),
+    ],
+)
+def test_a_list_of_faults_is_told_with_the_field(body, message, param):
+    error = classify(422, body)
+    assert type(error) is Unprocessable
+    assert str(error) == (f"duck: 422: {message}" if message else "duck: 422")
+    assert error.param == param
+
+
+def test_an_endless_list_of_faults_is_told_in_part():
+    faults = [{"loc": ["a"], "msg": f"fault {n}"} for n in range(50)]
+    assert "fault 7" in str(classify(422, {"detail": faults}))
+    assert "fault 8" not in str(classify(422, {"detail": faults}))
+
+
+def test_what_the_provider_behind_a_router_said_counts_too():
+    error = {
+        "message": "Provider returned error",
+        "code": 429,
+        "metadata": {
+            "raw": "slow down please",
+            "headers": {"X-RateLimit-Reset": "1700000005000", "X-Odd": 5},
+        },
+    }
+    found = classify(429, {"error": error})
+    assert type(found) is RateLimited
+    assert str(found) == "duck: 429: Provider returned error: slow down please"
+    assert found.retry_after == 5.0
+    own = classify(429, {"error": error}, x_ratelimit_reset="1700000009000")
+    assert own.retry_after == 9.0
+    empty = {"code": 400, "metadata": {"raw": "You exceeded your current quota"}}
+    assert type(classify(400, {"error": empty})) is QuotaExceeded
+
+
+def test_a_limit_per_day_is_not_waited_for_however_it_is_spelt():
+    said = "Rate limit exceeded: free-models-per-day. Add 10 credits"
+    error = classify(429, openai(said))
+    assert type(error) is RateLimited
+    assert not error.retryable

@@ -212,7 +212,7 @@ async def test_no_secret_is_in_what_can_be_printed(caplog):
         open_upstream(script) as upstream,
         open_client(upstream.base_url) as client,
     ):
-        seen = repr(client) + repr(vars(client)) + repr(client._transport)
+        seen = repr(client) + repr(vars(client)) + repr(client.transport)
         for _ in script:
             with pytest.raises(Exception) as caught:  # noqa: PT011  - several
                 await client.request("GET", "/models?page=sk-query")

@@ -211,7 +211,7 @@ async def test_a_hostile_answer_is_a_fitting_error_and_the_next_request_works(
         # so what the next one gets must not depend on its number.
         upstream.script = [[answer(b"fine")]]
         # The same connections, but in no hurry, lest a busy machine fail the test.
-        async with open_client(upstream.base_url, transport=client._transport) as calm:
+        async with open_client(upstream.base_url, transport=client.transport) as calm:
             response = await calm.request("POST", "/chat", content=b"{}")
         assert response.body == b"fine"
         assert len(upstream.requests) <= 2, "a POST is not sent twice"

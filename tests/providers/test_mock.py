@@ -1,9 +1,13 @@
 """The mock provider: it does what it is told, the same every time."""
 
 import math
+import struct
+import zlib
+from base64 import b64decode
 from contextlib import AbstractAsyncContextManager
 from random import Random
 
+import attrs
 import pytest
 import trio
 from hypothesis import given, strategies as st
@@ -12,6 +16,7 @@ from duckservice.completion import (
     ChatRequest,
     EmbeddingRequest,
     Finished,
+    ImageRequest,
     Message,
     Started,
     TextDelta,
@@ -260,6 +265,63 @@ async def test_absurd_dimensions_are_refused_by_name(dimensions):
     with pytest.raises(InvalidRequest) as caught:
         await MockProvider("duck").embed(request)
     assert caught.value.param == "dimensions"
+
+
+async def test_pictures_are_png_and_depend_on_the_prompt_alone():
+    request = ImageRequest(model="mock-1", prompt="a duck", n=2)
+    first = await MockProvider("duck").generate_images(request)
+    again = await MockProvider("goose").generate_images(request)
+    assert first.images == again.images
+    one, two = (b64decode(picture.data) for picture in first.images)
+    assert one != two
+    assert one[:8] == b"\x89PNG\r\n\x1a\n"
+    assert one[12:16] == b"IHDR"
+    assert struct.unpack(">II", one[16:24]) == (8, 8)
+    chunks = dict(png_chunks(one))
+    assert list(chunks) == [b"IHDR", b"IDAT", b"IEND"]
+    rows = zlib.decompress(chunks[b"IDAT"])
+    assert len(rows) == 8 * (1 + 3 * 8)
+    assert len({rows[1 + i : 4 + i] for i in range(0, 24, 3)}) == 1
+
+
+def png_chunks(data):
+    at = 8
+    while at < len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        body = data[at + 8 : at + 8 + length]
+        (check,) = struct.unpack_from(">I", data, at + 8 + length)
+        assert check == zlib.crc32(data[at + 4 : at + 8 + length])
+        yield data[at + 4 : at + 8], body
+        at += 12 + length
+
+
+async def test_pictures_take_what_they_are_bounded_by():
+    provider = MockProvider("duck")
+    request = ImageRequest(model="mock-1", prompt="a duck", n=3)
+    usage = (await provider.generate_images(request)).usage
+    assert usage == provider.image_bound(request)
+    assert usage.image_tokens == usage.output_tokens > 0
+
+
+async def test_pictures_fail_as_scripted():
+    script = MockScript(errors={1: RateLimited("slow down")})
+    provider = MockProvider("duck", script)
+    request = ImageRequest(model="mock-1", prompt="a duck")
+    with pytest.raises(RateLimited) as caught:
+        await provider.generate_images(request)
+    assert caught.value.provider == "duck"
+    assert (await provider.generate_images(request)).images
+    with pytest.raises(ProviderError):
+        await provider.generate_images(attrs.evolve(request, model="mock-fail"))
+
+
+@pytest.mark.parametrize("n", [0, 11])
+async def test_an_absurd_number_of_pictures_is_refused_by_name(n):
+    with pytest.raises(InvalidRequest) as caught:
+        await MockProvider("duck").generate_images(
+            ImageRequest(model="mock-1", prompt="a duck", n=n)
+        )
+    assert caught.value.param == "n"
 
 
 @pytest.mark.parametrize("n", [0, -1, 129])

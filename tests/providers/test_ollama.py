@@ -224,7 +224,13 @@ def test_ollamas_own_fields_go_on_as_the_client_wrote_them():
             ask(
                 Message(
                     role="user",
-                    parts=(ToolResult(tool_call_id="c1", content=(), is_error=True),),
+                    parts=(
+                        ToolResult(
+                            tool_call_id="c1",
+                            content=(ImagePart(data="eA==", media_type="image/png"),),
+                            is_error=True,
+                        ),
+                    ),
                 ),
                 format="anthropic",
             ),

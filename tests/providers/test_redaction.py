@@ -7,7 +7,14 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from duckservice.providers.redaction import MASK, BodyMask, MaskedForms, Redactor
+from duckservice.providers.redaction import (
+    MASK,
+    TOKENS_MAX,
+    BodyMask,
+    MaskedForms,
+    Redactor,
+    Secrets,
+)
 
 KEYS = st.text(
     st.characters(min_codepoint=33, max_codepoint=126), min_size=16, max_size=60
@@ -118,3 +125,36 @@ def test_an_event_is_not_held_back():
 def test_a_word_that_stands_in_for_a_key_is_not_masked_in_answers():
     mask = BodyMask(MaskedForms(["not-needed"]))
     assert mask.feed(b"a key is not-needed") == b"a key is not-needed"
+
+
+# Secrets that come and go
+
+
+def test_a_token_that_is_learned_later_is_masked_in_errors_and_answers():
+    token = "canary-token-0123456789"
+    secrets = Secrets(["canary-configured-0123456789"])
+    redact = Redactor(secrets)
+    assert redact(f"no {token}") == f"no {token}"
+    before = secrets.masked
+    assert secrets.masked is before
+    secrets.learn(token)
+    assert "canary" not in redact(f"no {token}, nor canary-configured-0123456789")
+    assert "canary" not in redact(f"no {token[:15]}")
+    mask = BodyMask(secrets.masked)
+    assert b"canary" not in mask.feed(f"no {token}!".encode()) + mask.finish()
+    assert secrets.masked is not before
+    version = secrets.version
+    for known in (token, "canary-configured-0123456789"):
+        secrets.learn(known)
+    assert secrets.version == version, "what is known costs nothing"
+    assert "canary" not in repr(secrets)
+
+
+def test_old_tokens_are_forgotten_and_configured_secrets_never():
+    secrets = Secrets(["the-configured-secret"])
+    for number in range(100):
+        secrets.learn(f"token-{number}")
+    assert set(secrets) == {
+        "the-configured-secret",
+        *(f"token-{number}" for number in range(100 - TOKENS_MAX, 100)),
+    }

@@ -19,8 +19,11 @@ import trio
 
 from duckservice.completion import Finished
 from duckservice.errors import BadProviderResponse, DuckError
+from duckservice.providers.anthropic import AnthropicDialect
+from duckservice.providers.failures import Classifier
 from tests.recordings import FOLDER, Record, load, needs_recordings, response_parts
 from tests.replay import Replayer, Verdict, replay
+from tests.replaying import bodies
 from tests.replaying.asking import asked
 from tests.replaying.setting import setting_of
 from tests.replaying.upstream import open_stage
@@ -83,7 +86,7 @@ def test_any_way_to_cut_the_bytes_is_understood_alike(provider):
 
 @pytest.mark.parametrize("provider", LEAST)
 async def test_a_recorded_stream_cut_short_is_never_taken_for_complete(provider):
-    chance = random.Random(0)
+    chance, judged = random.Random(0), 0
     async with open_stage() as stage:
         replayer = Replayer(stage)
         for record in load(provider):
@@ -96,7 +99,9 @@ async def test_a_recorded_stream_cut_short_is_never_taken_for_complete(provider)
             body = response_parts(record)[2]
             for _ in range(3):
                 judge_the_start(dialect, body[: chance.randrange(len(body))], record)
+                judged += 1
         await replayer.aclose()
+    assert judged >= 3
 
 
 def judge_the_start(dialect, start: bytes, record: Record) -> None:
@@ -123,6 +128,19 @@ def test_the_requests_of_openais_and_anthropics_clients_go_on_as_they_came():
         assert len([v for v in verdicts if v.request == "same"]) >= count, provider
 
 
+def test_an_answer_ends_with_its_end_whatever_comes_behind_it():
+    ends = []
+    for record in load("anthropic"):
+        text = record.response.get("body_text", "")
+        if record.id == "22b6736ba4" or text.count("event: message_start") < 2:
+            continue
+        errors = Classifier("anthropic")
+        stream = AnthropicDialect(provider="anthropic", errors=errors).open_stream()
+        chunks = [*stream.feed(text.encode()), *stream.close()]
+        ends += [c.native_reason for c in chunks if isinstance(c, Finished)]
+    assert ends == ["tool_use"] * 3
+
+
 def test_a_difference_is_found():
     record = next(r for r in load("openai") if r.operation == "chat")
     [verdict] = understood([record])
@@ -138,8 +156,8 @@ def test_a_difference_is_found():
         assert verdict.differences, wrong
     other = {**record.request, "body": {**record.request["body"], "seed": 4711}}
     assert asked(attrs.evolve(record, request=other)).request.seed == 4711
-    sent = {**record.request["body"], "messages": []}
-    assert understood([attrs.evolve(record, request={"body": sent})])[0].differences
+    sent = record.request["body"]
+    assert bodies.differences(sent, {**sent, "seed": 1}) == ["seed is not sent"]
 
 
 def test_the_program_says_what_differs_and_counts_it(tmp_path):

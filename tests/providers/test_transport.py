@@ -193,7 +193,7 @@ async def test_a_post_of_which_nothing_was_sent_is_sent_on_a_fresh_connection(
         # The server closes between our look and our write: its end is not seen,
         # and the write is the first to fail.
         monkeypatch.setattr(Connection, "is_quiet", lambda self: True)
-        [connection] = client._transport._open
+        [connection] = client.transport._open
         connection._socket._socket.shutdown(trio.socket.SHUT_WR)
         assert await post(client) == b"ok"
         assert len(upstream.requests) == 2
@@ -326,7 +326,7 @@ async def test_a_cancelled_request_closes_its_connection(kind, actions, secure):
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
         await upstream.wait_all_closed()
-        assert not client._transport._open
+        assert not client.transport._open
         assert await post(client) == b"ok"
     assert open_fds() == fds
 
@@ -344,8 +344,8 @@ async def test_cancelled_at_any_checkpoint_a_request_leaves_nothing_behind(kind)
                     nursery.start_soon(cancel_after, steps, scope)
                     assert await post(client) == b"ok"
                     nursery.cancel_scope.cancel()
-            idle = len(client._transport._idle)
-            assert len(client._transport._open) == idle <= 1, f"after {steps} steps"
+            idle = len(client.transport._idle)
+            assert len(client.transport._open) == idle <= 1, f"after {steps} steps"
             assert await post(client) == b"ok"
     assert open_fds() == fds
 
@@ -396,7 +396,7 @@ async def test_what_closing_broke_off_is_not_sent_again(kind):
             await client.aclose()
         await upstream.wait_all_closed()
         assert len(upstream.requests) == 2
-        assert not client._transport._open
+        assert not client.transport._open
 
 
 async def test_a_connection_that_stands_only_after_closing_is_closed():
@@ -414,7 +414,7 @@ async def test_a_connection_that_stands_only_after_closing_is_closed():
             await trio.lowlevel.checkpoint()  # it is connecting now
             await client.aclose()
         await upstream.wait_all_closed()
-        assert not client._transport._open
+        assert not client.transport._open
 
 
 @both_transports

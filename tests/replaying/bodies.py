@@ -26,6 +26,11 @@ def normal(body: dict[str, Any]) -> dict[str, Any]:
         body["system"] = _as_blocks(body["system"])
     for message in body.get("messages", ()):
         _normal_message(message)
+    if body.get("tool_choice") == "any":  # Mistral's word
+        body["tool_choice"] = "required"
+    for tool in (*body.get("tools", ()), body.get("tool_choice")):
+        if isinstance(tool, dict) and "function" in tool:
+            tool.setdefault("type", "function")
     if "input" in body:
         _normal_response(body)
     return body
@@ -38,6 +43,8 @@ def _normal_message(message: dict[str, Any]) -> None:
         message["reasoning_content"] = message.pop("reasoning")
     message["content"] = _as_blocks(message.get("content"))
     for block in message["content"]:
+        if isinstance(block.get("image_url"), str):
+            block["image_url"] = {"url": block["image_url"]}
         if block.get("type") == "tool_result":
             block["content"] = _as_blocks(block.get("content"))
     for call in message.get("tool_calls", ()):

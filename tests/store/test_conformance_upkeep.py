@@ -7,7 +7,8 @@ import pytest
 import trio
 import trio.testing
 
-from duckservice.core.job import JobState
+from duckservice.completion import Usage
+from duckservice.core.job import JobState, Settlement
 from duckservice.errors import Conflict, NotFound
 from duckservice.store.base import (
     KEY_KEPT,
@@ -81,8 +82,23 @@ async def test_the_ledger_has_every_attempt_and_agrees_with_the_jobs(store, jobs
     (one,) = await store.sums(LedgerFilter())
     assert (one.hour, one.provider, one.model) == (int(NOW // HOUR), "p", "m-1")
     assert (one.entries, one.failures, one.unpriced) == (2, 1, 1)
-    assert (one.open, one.reserved, one.amount) == (0, 0, 30)
+    assert (one.open, one.reserved, one.amount, one.estimated) == (0, 0, 30, 0)
     assert (one.usage.input_tokens, one.usage.output_tokens) == (6, 10)
+
+
+async def test_what_was_guessed_is_told_apart(store, jobs):
+    guess = Usage(input_tokens=3, estimated=True)
+    for usage in (Usage(input_tokens=5), guess, guess):
+        await jobs.insert(store)
+        record = await begin(store, await claim_one(store), reserved=9)
+        settled = Settlement(
+            outcome="ok", usage=usage, cost=1, estimated=usage.estimated
+        )
+        await store.settle_attempt(record.id, settled, NOW + 1)
+        job = await store.get(record.job)
+        assert job.cost_estimated == usage.estimated
+    (one,) = await store.sums(LedgerFilter())
+    assert (one.entries, one.estimated, one.amount) == (3, 2, 3)
 
 
 async def test_a_lost_attempt_counts_with_all_that_was_reserved(store, jobs):

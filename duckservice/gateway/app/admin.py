@@ -36,6 +36,7 @@ class Admin:
             Route("/v1/tree/{path:path}/restart", self.restart, methods=post),
             Route("/v1/queue/pause", self.pause, methods=post),
             Route("/v1/queue/resume", self.resume, methods=post),
+            Route("/v1/reload", self.reload, methods=post),
             Route("/v1/drain", self.drain, methods=post),
             Route("/v1/shutdown", self.shutdown, methods=post),
         ]
@@ -72,6 +73,11 @@ class Admin:
         """Give turns again."""
         self._require_owner(request)
         return json_value(await self.service.pause_queue(paused=False))
+
+    async def reload(self, request: Request) -> Response:
+        """Read the config again, and take over the keys that have changed."""
+        self._require_owner(request)
+        return json_value(await self._daemon().reload())
 
     async def drain(self, request: Request) -> Response:
         """Have the daemon finish what it has, and take nothing new."""

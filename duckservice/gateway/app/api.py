@@ -86,6 +86,10 @@ class ServiceApi(Protocol):
         """Return what can be asked for."""
         ...
 
+    async def models_in_detail(self) -> Mapping[str, Any]:
+        """Return the ``offers`` of each model by its id, and the ``price_list``."""
+        ...
+
     async def status(self) -> Mapping[str, Any]:
         """Return how the service is, at a glance."""
         ...
@@ -134,12 +138,19 @@ class ServiceApi(Protocol):
 
 
 class DaemonControl(Protocol):
-    """The daemon around the service, where there is one. Both return at once."""
+    """The daemon around the service, where there is one."""
+
+    async def reload(self) -> Mapping[str, Any]:
+        """Read the config again; return what was taken over, and what was not.
+
+        Raises `InvalidRequest` for a config that is refused: the old one is kept.
+        """
+        ...
 
     def drain(self) -> None:
-        """Finish what is there and take nothing new."""
+        """Finish what is there and take nothing new; it returns at once."""
         ...
 
     def shutdown(self) -> None:
-        """Drain, then end the process."""
+        """Drain, then end the process; it returns at once."""
         ...

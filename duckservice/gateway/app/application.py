@@ -20,6 +20,7 @@ from duckservice.gateway.app.chat import create_completion
 from duckservice.gateway.app.embeddings import create_embeddings
 from duckservice.gateway.app.exchange import Endpoint, Handler, Host
 from duckservice.gateway.app.files import FileApi
+from duckservice.gateway.app.images import create_images
 from duckservice.gateway.app.insight import Insight
 from duckservice.gateway.app.jobs import JobApi
 from duckservice.gateway.app.messages import count_tokens, create_message
@@ -29,14 +30,17 @@ from duckservice.gateway.app.replies import (
     answer_error,
     answer_http_error,
 )
+from duckservice.gateway.app.responses import create_response
 from duckservice.gateway.asgi import Receive, Scope, Send
 from duckservice.gateway.wire.errors import family_of
 
 _REQUESTS: dict[str, Handler] = {
     "/v1/chat/completions": create_completion,
+    "/v1/responses": create_response,
     "/v1/messages": create_message,
     "/v1/messages/count_tokens": count_tokens,
     "/v1/embeddings": create_embeddings,
+    "/v1/images/generations": create_images,
 }
 
 

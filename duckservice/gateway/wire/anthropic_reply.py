@@ -64,6 +64,7 @@ def encode_completion(completion: Completion) -> bytes:
             choice.native_finish_reason,
             choice.stop_sequence,
             refused=any(isinstance(part, RefusalPart) for part in choice.parts),
+            called=bool(choice.tool_calls),
         ),
         "stop_sequence": choice.stop_sequence,
         "usage": usage_fields(completion.usage),
@@ -93,10 +94,17 @@ def stop_reason(
     stop_sequence: str | None,
     *,
     refused: bool,
+    called: bool,
 ) -> str:
-    """Return Anthropic's word: the provider's own if it is one of Anthropic's."""
+    """Return Anthropic's word: the provider's own if it is one of Anthropic's.
+
+    OpenAI says ``stop`` for a call that the request has forced; a client of Anthropic
+    carries calls out only if it is told ``tool_use``.
+    """
     if native in _NATIVE_REASONS:
         return native
+    if reason == "stop" and called:
+        return "tool_use"
     if reason == "stop" and refused:
         return "refusal"
     if reason == "stop" and stop_sequence is not None:
@@ -112,7 +120,7 @@ def known_extras(extra: Mapping[str, Any]) -> dict[str, Any]:
 def _block(part: Part) -> dict[str, Any] | None:
     match part:
         case TextPart(text=text):
-            return {"type": "text", "text": text, **part.extra}
+            return {"type": "text", "text": text, **_citations(part.extra)}
         case RefusalPart(text=text):
             return {"type": "text", "text": text}
         case ReasoningPart(redacted=str(redacted)):
@@ -126,6 +134,11 @@ def _block(part: Part) -> dict[str, Any] | None:
         case _:
             # Images and another format's parts have no place in a reply.
             return None
+
+
+def _citations(extra: Mapping[str, Any]) -> dict[str, Any]:
+    # Other formats' extras have no place in a message.
+    return {"citations": extra["citations"]} if extra.get("citations") else {}
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:

@@ -93,6 +93,7 @@ class MessageStreamEncoder:
                 end.native_reason,
                 end.stop_sequence,
                 refused=self._refused,
+                called=bool(self._calls),
             ),
             "stop_sequence": end.stop_sequence,
         }

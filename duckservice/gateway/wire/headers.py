@@ -112,6 +112,8 @@ def report_headers(report: CallReport, *, streaming: bool = False) -> list[Heade
     ]
     if report.cost is not None and not streaming:
         headers.append((b"duck-cost-usd", usd(report.cost).encode()))
+        if report.cost_estimated:
+            headers.append((b"duck-cost-estimated", b"true"))
     return headers
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,28 +16,34 @@ _LAST_SECOND = 253_402_300_799
 _encode = msgspec.json.Encoder().encode
 
 
-def encode_models(models: Sequence[ModelInfo]) -> bytes:
-    """Write the body of a reply of ``/v1/models``: one page with all of them."""
-    return _encode(
-        {
-            "object": "list",
-            "data": [_fields(model) for model in models],
-            "has_more": False,
-            "first_id": models[0].id if models else None,
-            "last_id": models[-1].id if models else None,
-        }
-    )
+def encode_models(
+    models: Sequence[ModelInfo], detail: Mapping[str, Any] | None = None
+) -> bytes:
+    """Write the body of a reply of ``/v1/models``: one page with all of them.
+
+    With *detail*, each has its ``offers``, and the page its ``price_list``.
+    """
+    body: dict[str, Any] = {
+        "object": "list",
+        "data": [_fields(model, detail) for model in models],
+        "has_more": False,
+        "first_id": models[0].id if models else None,
+        "last_id": models[-1].id if models else None,
+    }
+    if detail is not None:
+        body["price_list"] = detail["price_list"]
+    return _encode(body)
 
 
-def encode_model(model: ModelInfo) -> bytes:
+def encode_model(model: ModelInfo, detail: Mapping[str, Any] | None = None) -> bytes:
     """Write the body of a reply of ``/v1/models/{id}``."""
-    return _encode(_fields(model))
+    return _encode(_fields(model, detail))
 
 
-def _fields(model: ModelInfo) -> dict[str, Any]:
+def _fields(model: ModelInfo, detail: Mapping[str, Any] | None) -> dict[str, Any]:
     seconds = min(max(model.created, 0), _LAST_SECOND)
     created_at = datetime.fromtimestamp(seconds, UTC)
-    return {
+    fields: dict[str, Any] = {
         "id": model.id,
         "object": "model",
         "created": model.created,
@@ -46,3 +52,6 @@ def _fields(model: ModelInfo) -> dict[str, Any]:
         "display_name": model.id,
         "created_at": created_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
+    if detail is not None:
+        fields["offers"] = detail["offers"].get(model.id, [])
+    return fields

@@ -227,8 +227,8 @@ def _tools(fields: Fields) -> tuple[Tool, ...]:
 
 
 def _tool(fields: Fields, where: str) -> Tool:
-    kind = required_text(fields, "type", where)
-    if kind != "function":
+    kind = text(fields, "type", where)
+    if kind not in (None, "function"):  # some clients leave it out
         raise unknown(at(where, "type"), kind, "function")
     function = required_mapping(fields, "function", where)
     return _function(function, at(where, "function"), extra=extras(fields, _TOOL))
@@ -252,10 +252,12 @@ def _tool_choice(fields: Fields, extra: Fields) -> ToolChoice | None:
             return None
         case "auto" | "none" | "required":
             return ToolChoice(mode=choice)
+        case "any":  # Mistral's word
+            return ToolChoice(mode="required")
         case {"type": "allowed_tools"}:
             extra["tool_choice"] = choice
             return None
-        case {"type": "function"}:
+        case {"type": "function"} | {"function": {}}:
             where = "tool_choice.function"
             function = required_mapping(choice, "function", "tool_choice")
             return ToolChoice(mode="tool", name=required_name(function, "name", where))
@@ -443,6 +445,8 @@ def _part(part: Any, where: str) -> Part:
 
 
 def _image(fields: Fields, where: str) -> Part:
+    if type(fields.get("image_url")) is str:  # undocumented, and taken everywhere
+        fields = {**fields, "image_url": {"url": fields["image_url"]}}
     image = required_mapping(fields, "image_url", where)
     inside = at(where, "image_url")
     url = required_name(image, "url", inside)

@@ -24,7 +24,7 @@ MESSAGE_EXTRAS = frozenset({"annotations", "audio", "extra_content", "images"})
 choice."""
 
 CALL_EXTRAS = frozenset({"extra_content"})
-"""What goes out with a call, so that it comes back with it: Google's signatures."""
+"""What goes out with a call or a picture, and has to come back: Google's signatures."""
 
 _COMPLETION_KEYS = frozenset({"id", "object", "created", "model", "choices", "usage"})
 
@@ -85,7 +85,7 @@ def tool_call_fields(call: ToolCall) -> dict[str, Any]:
 
 
 def call_extras(extra: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what of a call's extra fields a client of this format is to keep."""
+    """Return what of its extra fields a client of this format is to keep."""
     if not extra:
         return extra
     return {key: value for key, value in extra.items() if key in CALL_EXTRAS}
@@ -158,7 +158,8 @@ def _message(choice: Choice, legacy_functions: bool) -> dict[str, Any]:
 def _image(image: ImagePart) -> dict[str, Any]:
     # The format has no words for pictures in a reply; these are OpenRouter's.
     url = image.url or f"data:{image.media_type};base64,{image.data}"
-    return {"type": "image_url", "image_url": {"url": url}}
+    fields = {"type": "image_url", "image_url": {"url": url}}
+    return {**fields, **call_extras(image.extra)}
 
 
 def _joined(texts: Sequence[str]) -> str | None:

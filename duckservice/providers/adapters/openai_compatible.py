@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from typing import Final
 
-from duckservice.providers import anthropic, openai
+from duckservice.providers import anthropic, openai, openai_images
 from duckservice.providers.adapter import Adapter, Speaker
-from duckservice.providers.openai import OpenAIDialect
+from duckservice.providers.openai import chat_or_responses
+from duckservice.providers.openai_variant import COMPATIBLE
 from duckservice.providers.remote import Dialect
 
-FOREIGN_MODELS: Final = (*openai.MODELS, *anthropic.MODELS)
+FOREIGN_MODELS: Final = (
+    *openai.MODELS,
+    *anthropic.MODELS,
+    "gpt-35-*",
+    "gemini-*",
+    "grok-*",
+    "deepseek-chat",
+    "deepseek-reasoner",
+)
 """What ``*`` does not mean: a request for one of these is meant for its maker, and
 would only get a 404 from a local server. A server that has them lists them."""
 
 
 def _dialect(speaker: Speaker) -> Dialect:
-    return OpenAIDialect(provider=speaker.provider, errors=speaker.errors, lenient=True)
+    return chat_or_responses(speaker, COMPATIBLE, pictures=openai_images.COMPATIBLE)
 
 
 ADAPTER: Final = Adapter(dialect=_dialect, foreign_models=FOREIGN_MODELS)

@@ -20,6 +20,7 @@ from duckservice.providers.failures import Classifier
 from duckservice.providers.origin import NAMELESS, Origin
 
 CAPABILITIES: Final = Capabilities(
+    cache_control=True,
     images_in=frozenset({"data"}),
     json_object=False,
     embeddings=True,

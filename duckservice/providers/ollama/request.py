@@ -32,7 +32,9 @@ from duckservice.completion import (
     WireFormat,
 )
 from duckservice.providers.translation import (
+    failure,
     foreign_fields,
+    has_unsayable_failure,
     message_path,
     part_path,
     refusal,
@@ -133,7 +135,7 @@ def _untranslatable_part(
                 yield path, ""
         case ImagePart(detail="low" | "high"):
             yield f"{path}.image_url.detail", "Ollama sees pictures in one way"
-        case ToolResult(is_error=True):
+        case ToolResult() if has_unsayable_failure(part):
             yield f"{path}.is_error", ""
         case ToolResult(content=content):
             for k, inner in enumerate(content):
@@ -231,6 +233,8 @@ def _other(message: Message, names: Mapping[str, str]) -> Iterator[Json]:
 
 def _tool_message(result: ToolResult, name: str | None) -> Json:
     body: Json = {"role": "tool", **_content(result.content)}
+    if (failed := failure(result)) is not None:
+        body["content"] = failed
     if name is not None:
         body["tool_name"] = name
     body["tool_call_id"] = result.tool_call_id

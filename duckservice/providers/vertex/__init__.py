@@ -1,0 +1,1 @@
+"""Vertex AI: Gemini's format at another door, and Claude's behind it."""
