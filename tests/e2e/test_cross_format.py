@@ -333,17 +333,12 @@ def said(role: str, *blocks) -> dict:
     return {"messages": [*HELLO, {"role": role, "content": list(blocks)}]}
 
 
-CACHED = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}
-
-
 @pytest.mark.parametrize(
     ("more", "field"),
     [
         ({"top_k": 5}, "top_k"),
         ({"service_tier": "standard_only"}, "service_tier"),
         ({"container": "c-1"}, "container"),
-        ({"system": [CACHED]}, "system[0].cache_control"),
-        (said("user", CACHED), "messages[1].content[0].cache_control"),
         (said("user", DOCUMENT), "messages[1].content[0] (document)"),
         (said("assistant", SIGNED), "messages[1].content[0]"),
         (said("user", RESULT_OF_IMAGES), "messages[1].content[0].content"),

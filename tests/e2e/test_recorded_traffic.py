@@ -57,8 +57,8 @@ RESTARTED = {"22b6736ba4"}
 """A message that begins anew in the middle of a tool call, of which the bare SDK
 makes broken arguments. It is no answer."""
 
-NEVER_FINISHED = {"d11469d91b"}
-"""A stream with ``[DONE]`` and without any finish reason; ours is ``stop``."""
+NEVER_FINISHED = {"d11469d91b", "f64b1e07f0"}
+"""A stream with ``[DONE]``, and an answer, without any finish reason; ours is ``stop``."""
 
 CODES = {
     "BadRequestError": {
@@ -399,6 +399,8 @@ def _normal_content(content: Any) -> Any:
 def _normal_block(block: dict[str, Any]) -> dict[str, Any]:
     if "content" in block:
         block["content"] = _normal_content(block["content"])
+    if isinstance(block.get("image_url"), str):  # which OpenAI takes undocumented
+        block["image_url"] = {"url": block["image_url"]}
     if block.get("is_error") is False:
         del block["is_error"]
     return block
