@@ -18,6 +18,8 @@ from duckservice.cli import batch_follow
 from duckservice.cli.session import Session
 from tests.cli.conftest import Terminal
 
+pytestmark = pytest.mark.slow
+
 DAEMON = [sys.executable, "-m", "duckservice"]
 DUCK = [
     sys.executable,

@@ -580,13 +580,13 @@ async def test_what_cannot_be_done_is_refused_by_name_and_nothing_is_sent(
         (b"500 Internal Server Error", openai.InternalServerError),
     ],
 )
-async def test_an_upstreams_error_is_the_sdks_own_exception(status, kind):
+@pytest.mark.parametrize("call", [create, final])
+async def test_an_upstreams_error_is_the_sdks_own_exception(status, kind, call):
     error = {"error": {"message": "No.", "type": "t", "param": None, "code": None}}
 
     def use(sdk):
-        for call in (create, final):
-            with pytest.raises(kind):
-                call(sdk)
+        with pytest.raises(kind):
+            call(sdk)
 
     answer = json_answer(error, status=status)
     async with upstream_and_duck(answer) as (_, duck):

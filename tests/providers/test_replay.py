@@ -76,6 +76,7 @@ def test_every_recorded_answer_is_understood_as_by_the_providers_own_sdk(provide
     assert len([v for v in verdicts if not v.skipped]) >= LEAST[provider]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", LEAST)
 def test_any_way_to_cut_the_bytes_is_understood_alike(provider):
     streams = [record for record in load(provider) if record.streaming]

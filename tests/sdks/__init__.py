@@ -1,0 +1,1 @@
+"""The providers' own SDKs: what they send and understand, beside what we do."""
