@@ -20,6 +20,7 @@ from duckservice.providers.capabilities import Capabilities
 from duckservice.providers.failures import Classifier
 from duckservice.providers.origin import NAMELESS, Origin
 from duckservice.providers.reading import UNREADABLE, Malformed, text_or, token_count
+from duckservice.providers.turns import check_turns
 
 BASE_URL: Final = "https://api.anthropic.com"
 
@@ -86,6 +87,8 @@ class AnthropicDialect:
     def check(self, request: ChatRequest) -> None:
         """Raise `InvalidRequest` for what this format has no words for."""
         anthropic_request.check(request, provider=self.provider)
+        if request.format != "anthropic":  # whose client's words Anthropic judges
+            check_turns(request, provider=self.provider)
 
     def headers(self, request: ChatRequest) -> Mapping[str, str] | None:
         """Return the features that the client asks for."""

@@ -26,6 +26,7 @@ from duckservice.completion import (
 from duckservice.providers.translation import (
     foreign_fields,
     is_plain_text,
+    part_path,
     refusal,
     to_json,
 )
@@ -108,7 +109,8 @@ def _untranslatable(request: ChatRequest) -> Iterator[str]:
         if message.name is not None and message.role != "tool":
             yield f"messages[{i}].name"
         for j, part in enumerate(message.parts):
-            yield from _untranslatable_part(f"messages[{i}].content[{j}]", part)
+            if not isinstance(part, (TextPart, RefusalPart)):
+                yield from _untranslatable_part(part_path(request, i, j), part)
 
 
 def _unknown_options(request: ChatRequest) -> Iterator[str]:

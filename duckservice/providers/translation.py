@@ -48,11 +48,15 @@ def foreign_fields(request: ChatRequest, own: WireFormat) -> Iterator[str]:
         return
     yield from _foreign_extra(request)
     for i, message in enumerate(request.messages):
-        yield from _named(message_path(request, i), message.extra)
+        if message.extra:
+            yield from _named(message_path(request, i), message.extra)
         for j, part in enumerate(message.parts):
-            yield from _in_part(request, part_path(request, i, j), part)
+            # Nearly no part has any, and to name its place takes longer than to look.
+            if getattr(part, "extra", None) or isinstance(part, ToolResult):
+                yield from _in_part(request, part_path(request, i, j), part)
     for i, tool in enumerate(request.tools):
-        yield from _named(f"tools[{i}]", tool.extra)
+        if tool.extra:
+            yield from _named(f"tools[{i}]", tool.extra)
 
 
 def _foreign_extra(request: ChatRequest) -> Iterator[str]:

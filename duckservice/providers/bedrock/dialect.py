@@ -18,6 +18,7 @@ from duckservice.providers.bedrock.models import in_path
 from duckservice.providers.capabilities import Capabilities
 from duckservice.providers.failures import Classifier
 from duckservice.providers.origin import NAMELESS, Origin
+from duckservice.providers.turns import check_turns
 
 CAPABILITIES: Final = Capabilities(
     cache_control=True,
@@ -83,6 +84,7 @@ class BedrockDialect:
     def check(self, request: ChatRequest) -> None:
         """Raise `InvalidRequest` for what this format has no words for."""
         converse.check(request, provider=self.provider)
+        check_turns(request, provider=self.provider)
 
     def headers(self, request: ChatRequest) -> Mapping[str, str] | None:  # noqa: ARG002 - the protocol's
         """Say that there are none of a single request."""

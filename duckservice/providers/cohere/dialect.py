@@ -18,6 +18,7 @@ from duckservice.providers.cohere.stream import ChatEvents
 from duckservice.providers.failures import Classifier
 from duckservice.providers.origin import NAMELESS, Origin
 from duckservice.providers.reading import UNREADABLE, Malformed, text_or
+from duckservice.providers.turns import check_turns
 
 CAPABILITIES: Final = Capabilities(
     parallel_tools=False,
@@ -78,6 +79,7 @@ class CohereDialect:
     def check(self, request: ChatRequest) -> None:
         """Raise `InvalidRequest` for what this format has no words for."""
         _request.check(request, provider=self.provider)
+        check_turns(request, provider=self.provider)
 
     def headers(self, request: ChatRequest) -> None:  # noqa: ARG002 - the protocol's
         """Say that a chat is all in its body."""
