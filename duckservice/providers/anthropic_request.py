@@ -26,6 +26,7 @@ from duckservice.completion import (
 from duckservice.providers.translation import (
     foreign_fields,
     is_plain_text,
+    option,
     part_path,
     refusal,
     to_json,
@@ -104,7 +105,7 @@ def _untranslatable(request: ChatRequest) -> Iterator[str]:
     if request.format == "anthropic":
         return
     if not _has_room_for_thinking(request):
-        yield "reasoning_effort"
+        yield option(request, "reasoning_effort")
     for i, message in enumerate(request.messages):
         if message.name is not None and message.role != "tool":
             yield f"messages[{i}].name"
@@ -124,9 +125,9 @@ def _unknown_options(request: ChatRequest) -> Iterator[str]:
         yield "frequency_penalty"
     wanted = request.response_format
     if wanted is not None and wanted.type == "json_object":
-        yield "response_format"
+        yield option(request, "response_format")
     if wanted is not None and wanted.description is not None:
-        yield "response_format.json_schema.description"
+        yield f"{option(request, 'response_format.json_schema')}.description"
 
 
 def _untranslatable_part(path: str, part: Part) -> Iterator[str]:

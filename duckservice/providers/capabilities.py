@@ -9,7 +9,7 @@ import attrs
 
 from duckservice.completion import ChatRequest, ImagePart, ToolResult
 from duckservice.errors import InvalidRequest
-from duckservice.providers.translation import part_path
+from duckservice.providers.translation import option, part_path
 
 ImageSource: TypeAlias = Literal["data", "url"]
 ChoiceMode: TypeAlias = Literal["auto", "none", "required", "tool"]
@@ -76,9 +76,9 @@ def _lacking(request: ChatRequest, can: Capabilities) -> Iterator[tuple[str, str
     wanted = request.response_format
     if wanted is not None:
         if wanted.type == "json_schema" and not can.json_schema:
-            yield "response_format", "this provider keeps to no schema"
+            yield option(request, "response_format"), "this provider keeps to no schema"
         if wanted.type == "json_object" and not can.json_object:
-            yield "response_format", "this provider has no JSON mode"
+            yield option(request, "response_format"), "this provider has no JSON mode"
     yield from _out_of_range(request, can)
     yield from _pictures(request, can)
 
@@ -87,8 +87,7 @@ def _out_of_range(request: ChatRequest, can: Capabilities) -> Iterator[tuple[str
     if can.n_max is not None and (request.n or 1) > can.n_max:
         yield "n", f"this provider gives at most {can.n_max}"
     if can.stop_max is not None and len(request.stop) > can.stop_max:
-        field = "stop_sequences" if request.format == "anthropic" else "stop"
-        yield field, f"this provider takes at most {can.stop_max}"
+        yield option(request, "stop"), f"this provider takes at most {can.stop_max}"
     highest = can.temperature_max
     if highest is not None and (request.temperature or 0) > highest:
         yield "temperature", f"this provider takes at most {highest:g}"

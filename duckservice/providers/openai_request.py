@@ -35,6 +35,7 @@ from duckservice.providers.translation import (
     foreign_fields,
     is_plain_text,
     message_path,
+    option,
     part_path,
     refusal,
     to_json,
@@ -123,20 +124,13 @@ def _untranslatable(request: ChatRequest, its: OpenAIVariant) -> Iterator[str]:
         yield "top_k"
     wanted = request.reasoning
     if wanted is not None and its.asking(wanted, request) is None:
-        yield _REASONING_FIELD[request.format]
+        yield option(request, "reasoning_effort")
     if not its.names:
         yield from _names(request)
     if request.format == "openai":
         yield from _unknown(request, its)
     else:
         yield from _foreign(request, its)
-
-
-_REASONING_FIELD: Final = {
-    "openai": "reasoning_effort",
-    "anthropic": "thinking.type",
-    "responses": "reasoning.effort",
-}
 
 
 def _unknown(request: ChatRequest, its: OpenAIVariant) -> Iterator[str]:
@@ -148,7 +142,7 @@ def _unknown(request: ChatRequest, its: OpenAIVariant) -> Iterator[str]:
 def _foreign(request: ChatRequest, its: OpenAIVariant) -> Iterator[str]:
     most = its.capabilities.stop_max
     if most is not None and len(request.stop) > most:
-        yield "stop_sequences"
+        yield option(request, "stop")
     for i, message in enumerate(request.messages):
         for j, part in enumerate(message.parts):
             yield from _untranslatable_part(part_path(request, i, j), part, its)

@@ -91,6 +91,29 @@ def part_path(request: ChatRequest, message: int, part: int) -> str:
     return f"{where}[{part}]" if where == "system" else f"{where}.content[{part}]"
 
 
+_OPTIONS: Final[Mapping[WireFormat, Mapping[str, str]]] = {
+    "openai": {},
+    "anthropic": {
+        "stop": "stop_sequences",
+        "reasoning_effort": "thinking.type",
+        "response_format": "output_config.format",
+        "response_format.json_schema": "output_config.format",
+        "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+    },
+    "responses": {
+        "max_tokens": "max_output_tokens",
+        "reasoning_effort": "reasoning.effort",
+        "response_format": "text.format",
+        "response_format.json_schema": "text.format",
+    },
+}
+
+
+def option(request: ChatRequest, name: str) -> str:
+    """Return what the client calls the option that OpenAI's chats call *name*."""
+    return _OPTIONS[request.format].get(name, name)
+
+
 def result_path(request: ChatRequest, path: str, part: int) -> str:
     """Return what the client calls a part of the tool result at *path*."""
     name = "output" if request.format == "responses" else "content"

@@ -13,7 +13,7 @@ from tests.e2e.running import json_answer
 from tests.sdks import talks
 from tests.sdks.meaning import differences
 from tests.sdks.sending import KEY, sent_by_sdk, sent_by_us
-from tests.sdks.talks import CALLS, PARAMETERS, RESULTS, SAYABLE, TALKS
+from tests.sdks.talks import CALLS, PARAMETERS, RESULTS, TALKS, sayable
 
 genai = pytest.importorskip("google.genai", reason="google-genai is not installed")
 types = genai.types
@@ -105,10 +105,9 @@ NATIVE: dict[str, dict[str, Any]] = {
             turn("user", text(talks.MORE)),
         ]
     },
-    "options": {
-        "config": {"temperature": 0.5, "top_p": 0.9, "stop_sequences": talks.STOPS}
-    },
-    "numbers": {
+    "sampling": {"config": {"temperature": 0.5, "top_p": 0.9}},
+    "stop": {"config": {"stop_sequences": talks.STOPS}},
+    "penalties": {
         "config": {"seed": 7, "presence_penalty": 0.25, "frequency_penalty": 0.5}
     },
     "result": {
@@ -188,7 +187,7 @@ def camel(name: str) -> str:
     return head + "".join(word.capitalize() for word in rest)
 
 
-@pytest.mark.parametrize(("name", "form"), SAYABLE)
+@pytest.mark.parametrize(("name", "form"), sayable())
 async def test_a_request_is_what_the_sdk_sends(name, form):
     request = TALKS[name].request(form, MODEL)
     ours = await sent_by_us(GEMINI, request, GEMINI.text)

@@ -31,6 +31,7 @@ from duckservice.providers.translation import (
     foreign_fields,
     is_plain_text,
     message_path,
+    option,
     part_path,
     refusal,
     to_json,
@@ -107,7 +108,7 @@ def _options_out_of_range(request: ChatRequest) -> Iterator[tuple[str, str]]:
             yield name, "Cohere takes 0 to 1"
     if request.parallel_tool_calls is False and request.tools:
         yield (
-            _parallel_field(request),
+            option(request, "parallel_tool_calls"),
             "Cohere cannot be told to make one call at a time",
         )
     names = {tool.name for tool in request.tools}
@@ -116,13 +117,8 @@ def _options_out_of_range(request: ChatRequest) -> Iterator[tuple[str, str]]:
         yield "tool_choice", "names a tool that is not among the tools"
     wanted = request.response_format
     if wanted is not None and wanted.description is not None:
-        yield "response_format.json_schema.description", ""
-
-
-def _parallel_field(request: ChatRequest) -> str:
-    if request.format == "anthropic":
-        return "tool_choice.disable_parallel_tool_use"
-    return "parallel_tool_calls"
+        field = option(request, "response_format.json_schema")
+        yield f"{field}.description", ""
 
 
 def _untranslatable_part(

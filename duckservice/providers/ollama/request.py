@@ -36,6 +36,7 @@ from duckservice.providers.translation import (
     foreign_fields,
     has_unsayable_failure,
     message_path,
+    option,
     part_path,
     refusal,
     to_json,
@@ -96,12 +97,13 @@ def _untranslatable(request: ChatRequest) -> Iterator[tuple[str, str]]:
         yield "options", "must be an object"
     if request.parallel_tool_calls is False and not _no_tools(request):
         yield (
-            _parallel_field(request),
+            option(request, "parallel_tool_calls"),
             "Ollama cannot be told to make one call at a time",
         )
     wanted = request.response_format
     if wanted is not None and wanted.description is not None:
-        yield "response_format.json_schema.description", ""
+        field = option(request, "response_format.json_schema")
+        yield f"{field}.description", ""
     yield from _untranslatable_messages(request)
 
 
@@ -117,12 +119,6 @@ def _untranslatable_messages(request: ChatRequest) -> Iterator[tuple[str, str]]:
             if not _is_json_object(call.arguments):
                 path = f"{message_path(request, i)}.tool_calls[{k}].function.arguments"
                 yield path, "Ollama takes a JSON object"
-
-
-def _parallel_field(request: ChatRequest) -> str:
-    if request.format == "anthropic":
-        return "tool_choice.disable_parallel_tool_use"
-    return "parallel_tool_calls"
 
 
 def _untranslatable_part(

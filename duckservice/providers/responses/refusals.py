@@ -29,6 +29,7 @@ from duckservice.providers.translation import (
     foreign_fields,
     has_unsayable_failure,
     message_path,
+    option,
     part_path,
     refusal,
 )
@@ -68,9 +69,8 @@ def _untranslatable(request: ChatRequest, its: ResponsesVariant) -> Iterator[str
 
 
 def _unknown_options(request: ChatRequest, its: ResponsesVariant) -> Iterator[str]:
-    stop = "stop_sequences" if request.format == "anthropic" else "stop"
     asked = {
-        stop: bool(request.stop),
+        option(request, "stop"): bool(request.stop),
         "n": request.n not in (None, 1),
         "seed": request.seed is not None,
         "presence_penalty": bool(request.presence_penalty),
@@ -82,7 +82,7 @@ def _unknown_options(request: ChatRequest, its: ResponsesVariant) -> Iterator[st
         if request.extra.get("background"):
             yield "background"  # its answer would have to be fetched later
     elif request.reasoning and its.asking(request.reasoning, request) is None:
-        yield "reasoning_effort" if request.format == "openai" else "thinking.type"
+        yield option(request, "reasoning_effort")
 
 
 def _without_translated(request: ChatRequest) -> ChatRequest:
