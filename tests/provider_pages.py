@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Final, get_args
+from typing import Any, Final, cast, get_args
 
 import attrs
 
@@ -58,7 +58,7 @@ def dialects(adapter: AdapterName) -> dict[str, Capabilities]:
     """Return what the provider can do, by what the config says of its dialect."""
     ways = {"by default": ""}
     if adapter == "ollama":
-        ways['`base_url` ends in `/v1`'] = 'base_url = "http://127.0.0.1:11434/v1"'
+        ways["`base_url` ends in `/v1`"] = 'base_url = "http://127.0.0.1:11434/v1"'
     if _is_config(adapter, 'api = "responses"'):
         ways['`api = "responses"`'] = 'api = "responses"'
     return {
@@ -72,9 +72,10 @@ def capability_table(adapter: AdapterName) -> str:
     columns = dialects(adapter)
     rows = [["", *columns], *(["---"] * (len(columns) + 1),)]
     for names in ROWS:
-        cells = [_said(can, names) for can in columns.values()]
+        first, *others = (_said(can, names) for can in columns.values())
         head = ", ".join(f"`{name}`" for name in names)
-        rows.append([head, cells[0], *("the same" if c == cells[0] else c for c in cells[1:])])  # fmt: skip
+        same = ("the same" if said == first else said for said in others)
+        rows.append([head, first, *same])
     return _table(rows)
 
 
@@ -139,7 +140,7 @@ def _word(value: Any) -> str:
         case None:
             return "any"
         case frozenset():
-            return ", ".join(sorted(value)) or "none"
+            return ", ".join(sorted(cast("frozenset[str]", value))) or "none"
         case float():
             return f"{value:g}"
         case _:

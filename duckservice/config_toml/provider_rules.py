@@ -38,19 +38,24 @@ def endpoint(provider: ProviderConfig) -> Iterator[Refused]:
             hint='such as "https://NAME.openai.azure.com"',
             key=("base_url",),
         )
-    if provider.adapter == "bedrock" and not (provider.region or provider.base_url):
+    if provider.adapter == "bedrock" and not _knows_region(provider):
         yield Refused(
             "nothing",
-            "the AWS region, which adapter bedrock needs",
+            "the AWS region, which adapter bedrock needs (or $AWS_REGION)",
             hint='such as "eu-central-1"',
             key=("region",),
         )
-    if provider.adapter == "vertex" and not (provider.project or provider.api_key):
+    if provider.adapter == "vertex" and not (provider.project or keys_of(provider)):
         yield Refused(
             "nothing",
             "the Google Cloud project, which adapter vertex needs without an api_key",
             key=("project",),
         )
+
+
+def _knows_region(provider: ProviderConfig) -> bool:
+    named = any(os.environ.get(name) for name in ("AWS_REGION", "AWS_DEFAULT_REGION"))
+    return bool(provider.region or provider.base_url) or named
 
 
 def privacy(provider: ProviderConfig) -> Iterator[Refused]:

@@ -14,11 +14,13 @@ import attrs
 
 from duckservice.completion import (
     ChatRequest,
+    ImagePart,
     Message,
     OpaquePart,
     Part,
     ReasoningPart,
     RefusalPart,
+    TextPart,
     ToolResult,
 )
 
@@ -51,20 +53,28 @@ def _message(message: Message) -> Message:
 
 
 def _part(part: Part) -> Part:
-    if isinstance(part, (OpaquePart, ReasoningPart, RefusalPart)):
-        return part  # an opaque one is its own format's, and refused by all others
+    if isinstance(part, (ReasoningPart, RefusalPart)):
+        return part
+    if isinstance(part, OpaquePart):
+        value = _without(part.value)
+        return part if value is part.value else attrs.evolve(part, value=value)
     if isinstance(part, ToolResult):
-        content = tuple(
-            inner
-            if isinstance(inner, OpaquePart) or CACHE_CONTROL not in inner.extra
-            else attrs.evolve(inner, extra=_without(inner.extra))
-            for inner in part.content
-        )
+        content = tuple(map(_inner, part.content))
         if not _same(content, part.content):
             part = attrs.evolve(part, content=content)
     if CACHE_CONTROL not in part.extra:
         return part
     return attrs.evolve(part, extra=_without(part.extra))
+
+
+def _inner(
+    inner: TextPart | ImagePart | OpaquePart,
+) -> TextPart | ImagePart | OpaquePart:
+    if isinstance(inner, OpaquePart):
+        value = _without(inner.value)
+        return inner if value is inner.value else attrs.evolve(inner, value=value)
+    extra = _without(inner.extra)
+    return inner if extra is inner.extra else attrs.evolve(inner, extra=extra)
 
 
 def _without(extra: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -203,7 +203,8 @@ class RemoteProvider:
             case ChatRequest():
                 self._check(self._own_chat(request))
             case EmbeddingRequest():
-                self._embeddings()
+                # What cannot be translated is found out while it is written.
+                self._embeddings().encode(self._own(request))
             case ImageRequest():
                 self._images().check(self._own(request))
             case _:

@@ -8,7 +8,7 @@ refused, with the field's name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -41,22 +41,34 @@ def refusal(provider: str, target: str, field: str, reason: str = "") -> Invalid
     return InvalidRequest(f"{field}: {why}", provider=provider, param=field)
 
 
-def foreign_fields(request: ChatRequest, own: WireFormat) -> Iterator[str]:
-    """Yield the names of *request*'s fields that are only known in another format."""
-    yield from _opaque_parts(request, own)
+def foreign_fields(
+    request: ChatRequest,
+    own: WireFormat,
+    *,
+    understood: Container[str] = (),
+    opaque: bool = True,
+) -> Iterator[str]:
+    """Yield the names of *request*'s fields that are only known in another format.
+
+    Fields of messages, parts and tools that are *understood* all the same are not among
+    them, nor, unless *opaque*, are parts that only another format has.
+    """
+    if opaque:
+        yield from _opaque_parts(request, own)
     if request.format == own:
         return
     yield from _foreign_extra(request)
     for i, message in enumerate(request.messages):
         if message.extra:
-            yield from _named(message_path(request, i), message.extra)
+            yield from _named(message_path(request, i), message.extra, understood)
         for j, part in enumerate(message.parts):
             # Nearly no part has any, and to name its place takes longer than to look.
             if getattr(part, "extra", None) or isinstance(part, ToolResult):
-                yield from _in_part(request, part_path(request, i, j), part)
+                path = part_path(request, i, j)
+                yield from _in_part(request, path, part, understood)
     for i, tool in enumerate(request.tools):
         if tool.extra:
-            yield from _named(f"tools[{i}]", tool.extra)
+            yield from _named(f"tools[{i}]", tool.extra, understood)
 
 
 def _foreign_extra(request: ChatRequest) -> Iterator[str]:
@@ -111,6 +123,9 @@ _OPTIONS: Final[Mapping[WireFormat, Mapping[str, str]]] = {
 
 def option(request: ChatRequest, name: str) -> str:
     """Return what the client calls the option that OpenAI's chats call *name*."""
+    its = request.reasoning
+    if name == "reasoning_effort" and request.format == "anthropic" and its is not None:
+        return "output_config.effort" if its.mode is None else "thinking.type"
     return _OPTIONS[request.format].get(name, name)
 
 
@@ -123,15 +138,17 @@ def result_path(request: ChatRequest, path: str, part: int) -> str:
 _UNSET: Final = object()
 
 
-def _in_part(request: ChatRequest, path: str, part: Part) -> Iterator[str]:
+def _in_part(
+    request: ChatRequest, path: str, part: Part, understood: Container[str]
+) -> Iterator[str]:
     extra = getattr(part, "extra", None)
     if extra:
-        yield from _named(path, extra)
+        yield from _named(path, extra, understood)
     if isinstance(part, ToolResult):
         for k, inner in enumerate(part.content):
             if not isinstance(inner, OpaquePart):
                 inside = result_path(request, path, k)
-                yield from _named(inside, inner.extra)
+                yield from _named(inside, inner.extra, understood)
 
 
 def _opaque_parts(request: ChatRequest, own: WireFormat) -> Iterator[str]:
@@ -150,8 +167,14 @@ def _kind(part: OpaquePart) -> str:
     return str(part.value.get("type", "part"))
 
 
-def _named(path: str, extra: Mapping[str, Any]) -> Iterator[str]:
-    return (f"{path}.{name}" for name, value in extra.items() if value is not None)
+def _named(
+    path: str, extra: Mapping[str, Any], understood: Container[str]
+) -> Iterator[str]:
+    return (
+        f"{path}.{name}"
+        for name, value in extra.items()
+        if value is not None and name not in understood
+    )
 
 
 def is_plain_text(parts: tuple[Part, ...]) -> bool:

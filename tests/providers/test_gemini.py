@@ -783,3 +783,26 @@ def test_every_field_that_we_send_has_been_accepted():
         )
     )
     assert fields_in(body) - accepted == set()
+
+
+def test_a_result_answers_the_last_call_of_its_id_before_it():
+    def call(name: str) -> Message:
+        part = ToolCall(id="a", name=name, arguments="{}")
+        return Message(role="assistant", parts=(part,))
+
+    result = ToolResult(tool_call_id="a", content=(TextPart(text="x"),))
+    answer = Message(role="tool", parts=(result,))
+    turns = (Message.of("user", "go"), call("f"), answer, call("g"), answer)
+    contents = sent(ask(messages=turns))["contents"]
+    names = [
+        p["functionResponse"]["name"]
+        for t in contents
+        for p in t["parts"]
+        if "functionResponse" in p
+    ]
+    assert names == ["f", "g"]
+
+
+@pytest.mark.parametrize("field", ["secret_instruction)", "x.images"])
+def test_an_unknown_field_is_refused_whatever_its_name_looks_like(field):
+    assert refused(ask(extra={field: "be nice"})) == field

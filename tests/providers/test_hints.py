@@ -78,3 +78,14 @@ def test_a_request_without_marks_is_left_as_it_is():
         body.pop(key)
     request = decode_messages(json.dumps(body).encode()).request
     assert without_cache_control(request) is request
+
+
+async def test_a_document_with_a_mark_goes_to_who_takes_documents():
+    source = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}
+    document = {"type": "document", "source": source, **CACHED}
+    body = {**AGENT, "messages": [{"role": "user", "content": [document]}]}
+    request = decode_messages(json.dumps(body).encode()).request
+    assert "JVBERi0=" in json.dumps(await asked_of(MAKERS["gemini"], request))
+    assert (await asked_of(MAKERS["anthropic"], request))["messages"][0]["content"] == [
+        document
+    ]

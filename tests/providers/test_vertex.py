@@ -28,6 +28,7 @@ from duckservice.errors import (
 from duckservice.gateway.wire.anthropic_messages import decode_messages
 from duckservice.providers.adapters.vertex import ADAPTER
 from duckservice.providers.auth.tokens import BearerTokens
+from duckservice.providers.catalog import make_provider
 from duckservice.providers.failures import Classifier
 from duckservice.providers.gemini.dialect import GeminiDialect
 from duckservice.providers.models import ModelNames
@@ -380,3 +381,28 @@ def test_recorded_pictures_are_read():
         ]
         seen += 1
     assert seen >= 3
+
+
+def test_claude_on_vertex_keeps_the_marks_for_its_cache_and_all_its_stops():
+    mark = {"cache_control": {"type": "ephemeral"}}
+    body = {
+        "model": "claude-sonnet-4-5@20250929",
+        "max_tokens": 10,
+        "system": [{"type": "text", "text": "long", **mark}],
+        "messages": [{"role": "user", "content": "go"}],
+        "stop_sequences": list("abcdef"),
+    }
+    request = decode_messages(json.dumps(body).encode()).request
+    provider = make_provider(
+        ProviderConfig(name="v", adapter="vertex", project="p", api_key=Secret("k"))
+    )
+    provider.check(request)
+    sent = json.loads(provider.dialect.encode(request, stream=False))
+    assert sent["system"] == body["system"]
+    gemini = attrs.evolve(request, model="gemini-2.5-flash")
+    with pytest.raises(InvalidRequest) as caught:
+        provider.check(gemini)
+    assert caught.value.param == "stop_sequences"
+    fewer = attrs.evolve(gemini, stop=("a",))
+    provider.check(fewer)
+    assert b"cache" not in provider.dialect.encode(fewer, stream=False)

@@ -5,10 +5,9 @@ format knows goes into ``extra`` unchanged; one that is understood only in part
 is there too, as it was written. A block with anything that its unified part
 has no place for is an `OpaquePart`, whole.
 
-Of Anthropic's own tools, those that the client runs (bash, text editor,
-computer, memory) are a `Tool` without parameters whose ``extra`` has the type
-and the rest. Those that Anthropic's servers run are refused by name: their
-steps come back in blocks that no other provider has, and cost extra.
+Anthropic's own tools, run by the client (bash, text editor, computer, memory) or at
+Anthropic (web_search, mcp_toolset), are a `Tool` without parameters whose ``extra`` is
+all that was written: they go on to Anthropic, and every other provider refuses them.
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ def turns(request: ChatRequest) -> tuple[list[Json], list[Json]]:
     system: list[Json] = []
     contents: list[Json] = []
     for message in request.messages:
+        writer.learn(message)
         match message.role:
             case "system" | "developer":
                 system += _spoken(writer.parts(message))
@@ -85,8 +86,17 @@ class _Writer:
     """Writes the parts of one request's messages."""
 
     def __init__(self, request: ChatRequest) -> None:
-        self._names = called_names(request)
+        self._names: dict[str, str] = {}
+        """The function behind each call's id so far: some servers use ids again."""
         self._newer = thinks_in_levels(request.model)
+
+    def learn(self, message: Message) -> None:
+        """Take the name that a message of results gives to the function itself."""
+        if message.name is None:
+            return
+        for part in message.parts:
+            if isinstance(part, ToolResult):
+                self._names.setdefault(part.tool_call_id, message.name)
 
     def parts(self, message: Message) -> list[Json]:
         written: list[Json] = []
@@ -122,6 +132,7 @@ class _Writer:
             case RefusalPart(text=text):
                 yield {"text": text}
             case ToolCall():
+                self._names[part.id] = part.name
                 yield _call(part)
             case ToolResult():
                 yield from self._result(part)

@@ -6,6 +6,7 @@ taken for its shape, and refused if the model has none like it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, final
 
@@ -32,6 +33,8 @@ SAMPLES_MAX: Final = 4
 
 SHAPE_TOLERANCE: Final = 0.02
 """OpenAI's 1792x1024 is nearly 16:9, and meant so."""
+
+_PIXELS: Final = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 
 _IMAGEN_SHAPES: Final = ("1:1", "3:4", "4:3", "9:16", "16:9")
 _GEMINI_SHAPES: Final = (*_IMAGEN_SHAPES, "2:3", "3:2", "4:5", "5:4", "21:9")
@@ -162,10 +165,10 @@ def _shape(request: ImageRequest) -> str | None:
     """Return the shape that is meant; "" where the model is to decide, None: no such."""
     if request.size in (None, "auto"):
         return ""
-    width, _, height = (request.size or "").partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+    pixels = _PIXELS.fullmatch(request.size or "")
+    if pixels is None:
         return None
-    wanted = int(width) / int(height)
+    wanted = int(pixels[1]) / int(pixels[2])
     for shape in _shapes(imagen=draws_with_predict(request.model)):
         across, _, down = shape.partition(":")
         if abs(wanted * int(down) / int(across) - 1) < SHAPE_TOLERANCE:

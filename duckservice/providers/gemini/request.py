@@ -50,8 +50,8 @@ _NOBODYS: Final = cast("WireFormat", "gemini")
 
 _NATIVE: Final = frozenset({"google", "extra_body"})
 
-_LOOKED_INTO: Final = (f".{FIELD}", ".images", ")")
-"""Ends of fields that are understood here, parts of one format only among them."""
+_UNDERSTOOD: Final = frozenset({FIELD, "images"})
+"""Fields of messages, parts and calls that are read here."""
 
 _MODES: Final = {"auto": "AUTO", "none": "NONE", "required": "ANY", "tool": "ANY"}
 
@@ -123,8 +123,11 @@ def _camel(name: str) -> str:
 
 
 def _untranslatable(request: ChatRequest) -> Iterator[tuple[str, str]]:
-    for field in foreign_fields(request, _NOBODYS):
-        if field not in _NATIVE and not field.endswith(_LOOKED_INTO):
+    # Parts of one format only are looked into below.
+    for field in foreign_fields(
+        request, _NOBODYS, understood=_UNDERSTOOD, opaque=False
+    ):
+        if field not in _NATIVE:
             yield field, ""
     yield from _in_native_fields(request)
     yield from _in_options(request)

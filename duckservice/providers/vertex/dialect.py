@@ -10,7 +10,7 @@ import attrs
 from duckservice.completion import ChatRequest, Completion, ModelInfo
 from duckservice.providers.answer_stream import AnswerStream
 from duckservice.providers.anthropic import AnthropicDialect
-from duckservice.providers.capabilities import Capabilities
+from duckservice.providers.capabilities import Capabilities, check_capabilities
 from duckservice.providers.failures import Classifier
 from duckservice.providers.gemini.dialect import (
     CAPABILITIES,
@@ -19,6 +19,7 @@ from duckservice.providers.gemini.dialect import (
     read_models,
 )
 from duckservice.providers.gemini.images import GoogleImages
+from duckservice.providers.hints import without_cache_control
 from duckservice.providers.origin import NAMELESS, Origin
 from duckservice.providers.remote import Dialect
 from duckservice.providers.vertex import claude
@@ -27,6 +28,17 @@ from duckservice.providers.vertex.embeddings import VertexEmbeddings
 from duckservice.providers.vertex.place import GOOGLE_VERSION, Place, is_claude
 
 MODELS_PATH: Final = f"/{GOOGLE_VERSION}/publishers/google/models?pageSize=300"
+
+
+_CAPABILITIES: Final = attrs.evolve(CAPABILITIES, cache_control=True, stop_max=None)
+
+
+def _for(speaker: Dialect, request: ChatRequest) -> ChatRequest:
+    return (
+        request
+        if speaker.capabilities.cache_control
+        else without_cache_control(request)
+    )
 
 
 @final
@@ -40,8 +52,8 @@ class VertexDialect:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What Gemini can do; Claude has no pictures and takes no seed, and says so."""
-        return CAPABILITIES
+        """What one or the other of its models can do; `check` knows which is asked."""
+        return _CAPABILITIES
 
     def chat_path(self, request: ChatRequest, *, stream: bool) -> str:
         """Return where chats are sent."""
@@ -83,7 +95,10 @@ class VertexDialect:
 
     def check(self, request: ChatRequest) -> None:
         """Raise `InvalidRequest` for what the model's format has no words for."""
-        self._speaker(request.model).check(request)
+        speaker = self._speaker(request.model)
+        request = _for(speaker, request)
+        check_capabilities(request, speaker.capabilities, provider=self.provider)
+        speaker.check(request)
 
     def headers(self, request: ChatRequest) -> Mapping[str, str] | None:
         """Return the features that a client of Claude asks for."""
@@ -91,7 +106,8 @@ class VertexDialect:
 
     def encode(self, request: ChatRequest, *, stream: bool) -> bytes:
         """Return the body of a chat request."""
-        body = self._speaker(request.model).encode(request, stream=stream)
+        speaker = self._speaker(request.model)
+        body = speaker.encode(_for(speaker, request), stream=stream)
         return claude.rewrapped(body) if is_claude(request.model) else body
 
     def decode(self, body: bytes, origin: Origin = NAMELESS) -> Completion:
