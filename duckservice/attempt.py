@@ -39,6 +39,7 @@ from duckservice.core.pricing import usd
 from duckservice.core.request_queue import Turn
 from duckservice.errors import (
     BadProviderResponse,
+    BudgetExceeded,
     DuckError,
     InternalError,
     ProviderTimeout,
@@ -47,7 +48,14 @@ from duckservice.errors import (
 )
 from duckservice.events import AttemptEnded, EventSink
 from duckservice.permissions import get_permissions
-from duckservice.spending import likely_cost, likely_usage, prompt_size, worst_cost
+from duckservice.providers.sending import may_be_accepted
+from duckservice.spending import (
+    likely_cost,
+    likely_usage,
+    prompt_size,
+    why_unknown,
+    worst_cost,
+)
 from duckservice.store.base import LedgerEntry
 from duckservice.tree import Guarded, Parts
 
@@ -184,15 +192,15 @@ class Attempt:
 
     def _usage_so_far(self, error: DuckError | None) -> Usage:
         """Return what the provider will probably bill for a reply that broke off."""
+        if isinstance(self.request, ImageRequest):
+            if error is not None and not may_be_accepted(error):
+                return self.meter.reported
+            return likely_usage(self.request)  # it is made, whoever waits for it
         begun = self.first_byte is not None
         unclear = begun or isinstance(
             error, BadProviderResponse | ProviderTimeout | Unavailable | None
         )
-        if not unclear:
-            return self.meter.reported
-        if isinstance(self.request, ImageRequest):
-            return likely_usage(self.request)  # it is made, whoever waits for it
-        return self.meter.estimate(self.request)
+        return self.meter.estimate(self.request) if unclear else self.meter.reported
 
     def _close(
         self, outcome: str, health: Outcome, usage: Usage, error: DuckError | None
@@ -337,7 +345,7 @@ async def open_attempt(
     since = trio.current_time()
     report = call.report
     options = call.options
-    reservation = parts.budgets.reserve(options.tags, _worst(parts, guarded, request))
+    reservation = _reserve(parts, options, guarded, request)
     try:
         permissions = await get_permissions(
             parts,
@@ -375,5 +383,17 @@ async def open_attempt(
     )
 
 
-def _worst(parts: Parts, guarded: Guarded, request: AnyRequest) -> int | None:
-    return worst_cost(guarded.provider, request) if parts.budgets.any else None
+def _reserve(
+    parts: Parts, options: CallOptions, guarded: Guarded, request: AnyRequest
+) -> Reservation | None:
+    if not parts.budgets.any:
+        return None
+    worst = worst_cost(guarded.provider, request)
+    try:
+        return parts.budgets.reserve(options.tags, worst)
+    except BudgetExceeded:
+        if worst is not None:
+            raise
+        why = why_unknown(guarded.provider, request)
+        msg = f"a budget binds the request, and its cost cannot be bounded: {why}"
+        raise BudgetExceeded(msg) from None

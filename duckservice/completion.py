@@ -229,6 +229,10 @@ class Usage:
     """Whether we counted, because the provider did not say."""
     billed: int | None = None
     """Picodollars (1e-12 USD) that the provider says it charges, where it says so."""
+    billed_input_tokens: int | None = None
+    """The tokens that the provider says it charges, where they are not all of them:
+    Cohere's own prompt, say, is read and not charged. They have no cheaper part."""
+    billed_output_tokens: int | None = None
 
     @property
     def total_tokens(self) -> int:

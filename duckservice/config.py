@@ -34,6 +34,21 @@ AdapterName: TypeAlias = Literal[
 ]
 Api: TypeAlias = Literal["chat", "responses"]
 AuthType: TypeAlias = Literal["oauth2", "google", "entra", "aws"]
+Option: TypeAlias = Literal[
+    "n",
+    "stop",
+    "seed",
+    "top_k",
+    "top_p",
+    "temperature",
+    "presence_penalty",
+    "frequency_penalty",
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "names",
+    "image_detail",
+    "extra",
+]
 Strategy: TypeAlias = Literal[
     "priority", "cheapest", "fastest", "least_busy", "weighted"
 ]
@@ -343,6 +358,8 @@ class ProviderConfig:
     models: tuple[ModelName, ...] = ()
     """Exact names or globs; empty: what the adapter serves by default."""
     model_map: Mapping[ModelName, ModelName] = attrs.field(factory=dict[str, str])
+    leave_out: tuple[Option, ...] = ()
+    """Options that are left out, and not refused, where this provider lacks them."""
     priority: Annotated[int, Whole(0, 1_000_000)] = 1
     weight: Annotated[int, Whole(1, 1_000_000)] = 1
     max_concurrency: Annotated[int, Whole(1, 100_000)] = 64

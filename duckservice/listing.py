@@ -20,6 +20,9 @@ from duckservice.tree import Guarded, Parts
 #: Seconds for which what a provider has told is kept.
 KEPT = 300.0
 
+#: Seconds after which one that has not told is asked again.
+ASKED_AGAIN = 15.0
+
 #: Seconds that a provider gets to tell.
 WITHIN = 5.0
 
@@ -32,6 +35,8 @@ class ModelList:
     _told: dict[str, Sequence[ModelInfo]] = attrs.field(
         factory=dict[str, Sequence[ModelInfo]]
     )
+    silent: dict[str, str] = attrs.field(factory=dict[str, str])
+    """Who did not tell when it was asked last, and why."""
     _told_at: dict[str, float] = attrs.field(factory=dict[str, float])
 
     async def models(self) -> tuple[ModelInfo, ...]:
@@ -71,11 +76,20 @@ class ModelList:
         with trio.move_on_after(WITHIN):
             try:
                 told = await guarded.provider.list_models()
-            except DuckError:
-                return  # what it told before is still the best answer
+            except DuckError as error:
+                # What it told before is still the best answer.
+                self._silent(name, error.message)
+                return
             self._told[name] = [
                 model for model in told if guarded.provider.supports_model(model.id)
             ]
+            self.silent.pop(name, None)
+            return
+        self._silent(name, f"no answer within {WITHIN:g} s")
+
+    def _silent(self, name: str, why: str) -> None:
+        self.silent[name] = why
+        self._told_at[name] += ASKED_AGAIN - KEPT
 
 
 def _offer(name: str, guarded: Guarded, model: str) -> Offer:

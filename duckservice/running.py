@@ -207,7 +207,11 @@ class RunningService(Service):
         for offer in offers:
             by_model.setdefault(offer.model, []).append(offer_fields(offer))
         today = datetime.fromtimestamp(self.seams.wall_clock(), UTC).date()
-        return {"offers": by_model, "price_list": price_list_fields(today)}
+        return {
+            "offers": by_model,
+            "price_list": price_list_fields(today),
+            "silent_providers": dict(self._models.silent),
+        }
 
     async def ready(self) -> Json:
         """Return that the root supervisor, the actors and the store answer.

@@ -8,8 +8,15 @@ failure means (`core.retry`); answer. Nothing here holds state between requests.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Sequence,
+)
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
@@ -51,8 +58,10 @@ from duckservice.errors import (
     ModelNotFound,
     NoAvailableProvider,
     RequestError,
+    Unavailable,
 )
-from duckservice.spending import likely_cost, worst_cost
+from duckservice.providers.sending import may_be_accepted
+from duckservice.spending import likely_cost, why_unknown, worst_cost
 from duckservice.tree import Guarded, Parts, Seams
 
 #: Longer names of models are refused: they would fill the log and the books.
@@ -118,7 +127,8 @@ class Service:
         async with self._call(options or CallOptions()) as call:
             plan = self._plan(request)
             self._check_cost(plan, call.options)
-            opened = await self._attempts(call, plan, _open_stream)
+            with self._naming_who_could_not(request):
+                opened = await self._attempts(call, plan, _open_stream)
             async with opened:
                 yield StreamAnswer(opened, call.report)
 
@@ -170,7 +180,8 @@ class Service:
         async with self._call(options or CallOptions()) as call:
             plan = self._plan(request)
             self._check_cost(plan, call.options)
-            value = await self._attempts(call, plan, send)
+            with self._naming_who_could_not(request):
+                value = await self._attempts(call, plan, send)
         return Answer(value, call.report)
 
     @asynccontextmanager
@@ -219,10 +230,7 @@ class Service:
             raise ModelNotFound(msg, param="model")
         plan: Plan[R] = deque()
         refusals = list[DuckError]()
-        for model in (
-            request.model,
-            *self.config.routing.fallbacks.get(request.model, ()),
-        ):
+        for model in self._models_of(request):
             its = (
                 request
                 if model == request.model
@@ -238,6 +246,28 @@ class Service:
             raise refusals[0]
         raise _not_served(request.model)
 
+    @contextmanager
+    def _naming_who_could_not(self, request: AnyRequest) -> Generator[None]:
+        """Add to a failure who was not even asked, because of which field.
+
+        Else nobody sees that a request has no stand-in where others have one.
+        """
+        try:
+            yield
+        except DuckError as error:
+            if not isinstance(error, RequestError):
+                refusals = list[DuckError]()
+                for model in self._models_of(request):
+                    self._able(attrs.evolve(request, model=model), refusals)
+                for refusal in refusals:
+                    error.message += f"; {refusal.provider} was not asked: {refusal}"
+                error.args = (error.message,)
+            raise
+
+    def _models_of(self, request: AnyRequest) -> tuple[str, ...]:
+        fallbacks = self.config.routing.fallbacks.get(request.model, ())
+        return (request.model, *fallbacks)
+
     def check(self, request: AnyRequest) -> None:
         """Find out whether anybody here could ever serve *request*.
 
@@ -246,8 +276,7 @@ class Service:
             InvalidRequest: nobody who serves it can translate the request.
         """
         refusals = list[DuckError]()
-        models = self.config.routing.fallbacks.get(request.model, ())
-        for model in (request.model, *models):
+        for model in self._models_of(request):
             if self._able(attrs.evolve(request, model=model), refusals):
                 return
         raise refusals[0] if refusals else _not_served(request.model)
@@ -258,14 +287,16 @@ class Service:
         Those that rest after failures come last.
         """
         models = (model, *self.config.routing.fallbacks.get(model, ()))
-        return [g for each in models for g in self._in_order(self._who_serves(each))]
+        return [
+            g for each in models for g in self._in_order(each, self._who_serves(each))
+        ]
 
-    def _in_order(self, serving: Sequence[Guarded]) -> list[Guarded]:
+    def _in_order(self, model: str, serving: Sequence[Guarded]) -> list[Guarded]:
         if len(serving) < 2:
             return list(serving)
         now = trio.current_time()
         route = order(
-            [_candidate(guarded, now, None) for guarded in serving],
+            [_candidate(guarded, now, model, None) for guarded in serving],
             self.config.routing.strategy,
             0.0,
         )
@@ -293,6 +324,13 @@ class Service:
                 for guarded in self.parts.providers.values()
                 if guarded.provider.supports_model(model)
             )
+            if any(guarded.provider.names_model(model) for guarded in serving):
+                # Who says nothing of models serves what nobody else does.
+                serving = tuple(
+                    guarded
+                    for guarded in serving
+                    if guarded.config.models or guarded.provider.names_model(model)
+                )
             if len(self._serving) >= SERVING_MAX:
                 # A pattern serves any name that somebody makes up.
                 self._serving.clear()
@@ -309,7 +347,9 @@ class Service:
         chance = self.seams.random.random()
         strategy = self.config.routing.strategy
         priced = request if strategy == "cheapest" else None
-        candidates = [_candidate(guarded, now, priced) for guarded in able]
+        candidates = [
+            _candidate(guarded, now, request.model, priced) for guarded in able
+        ]
         route = order(candidates, strategy, chance)
         if isinstance(route, NoneEligible):
             wait = None if route.retry_at is None else max(0.0, route.retry_at - now)
@@ -342,10 +382,7 @@ class Service:
             may = (
                 f"may cost {usd(min(known))} USD"
                 if known
-                else (
-                    "cannot be bounded in cost (a chat needs max_tokens, the model a"
-                    " price; of pictures only gpt-image-1's have a known size)"
-                )
+                else f"cannot be bounded in cost ({_why_unknown(plan)})"
             )
             msg = f"the request {may}, and its limit is {usd(options.max_cost)} USD"
             raise BudgetExceeded(msg)
@@ -426,6 +463,10 @@ class Service:
             DuckError: what the *errors* so far amount to, if that is the answer.
         """
         error = errors[-1]
+        if _is_paid_already(call, plan[0][1], error):
+            # Whoever would repeat it after us, client or job, would pay again, too.
+            error.retryable = False
+            raise error
         decision = retry.decide(
             error,
             attempt=call.report.attempts,
@@ -601,7 +642,9 @@ def _retries_spent(held: Sequence[Guarded]) -> RetriesSpent:
     return RetriesSpent(msg, retry_after=wait + 0.1 if wait > 0 else HELD_PAUSE)
 
 
-def _candidate(guarded: Guarded, now: float, priced: AnyRequest | None) -> Candidate:
+def _candidate(
+    guarded: Guarded, now: float, model: str, priced: AnyRequest | None
+) -> Candidate:
     """Return the provider as it is now; with its price, for what is to be *priced*."""
     its, config = guarded.board, guarded.config
     # Half open, only the breaker itself knows: the end of a probe may be in its
@@ -616,6 +659,7 @@ def _candidate(guarded: Guarded, now: float, priced: AnyRequest | None) -> Candi
         health=its.health.rested(now - its.health_at).score,
         load=its.load,
         latency=its.health.latency,
+        catch_all=not guarded.provider.names_model(model),
         price=None if priced is None else likely_cost(guarded.provider, priced),
     )
 
@@ -644,6 +688,20 @@ def _is_affordable(call: Call, guarded: Guarded, request: AnyRequest) -> bool:
         return True
     worst = worst_cost(guarded.provider, request)
     return worst is not None and call.committed + worst <= limit
+
+
+def _is_paid_already(call: Call, request: AnyRequest, error: DuckError) -> bool:
+    """Say whether *request* is for pictures that may be made, and paid for, already."""
+    if not isinstance(request, ImageRequest) or not may_be_accepted(error):
+        return False
+    # What we broke off ourselves is a job's own affair: it says so in on_interrupt.
+    return call.options.watch is None or not isinstance(error, Unavailable)
+
+
+def _why_unknown(plan: Plan[R]) -> str:
+    """Say, for each reason once, why nobody in the *plan* has a largest cost."""
+    whys = (why_unknown(guarded.provider, request) for guarded, request in plan)
+    return "; ".join(dict.fromkeys(whys))
 
 
 def _verdict(errors: Sequence[DuckError]) -> DuckError:

@@ -17,32 +17,40 @@ from duckservice.completion import (
     ImageRequest,
     Usage,
 )
-from duckservice.core.input_bound import TOKENS_PER_PART, input_tokens_bound
+from duckservice.core.extra_bound import TOKENS_PER_PART, Unbounded
+from duckservice.core.input_bound import input_tokens_bound
 from duckservice.providers.base import Provider
 from duckservice.providers.estimate import input_tokens, prompt_tokens, text_tokens
 from duckservice.providers.image_tokens import likely_images
+
+#: Tokens that a reply may have, however few the request allows: OpenAI's newer API
+#: takes no lower limit, and who sits before it raises what is lower.
+LEAST_REPLY = 16
 
 #: Tokens that a reply is reckoned with where the request sets no limit.
 USUAL_REPLY = 1024
 
 
 def worst_cost(provider: Provider, request: AnyRequest) -> int | None:
-    """Return the picodollars that one attempt cannot exceed, None if there are none."""
-    most = _most(provider, request)
-    if most is None:
+    """Return the picodollars that one attempt should not exceed, None if unknown.
+
+    It is as true as its parts: the prices of the list, and what providers are known
+    to add to a prompt. `why_unknown` says what it is that is not known.
+    """
+    try:
+        most = _most(provider, request)
+    except Unbounded:
         return None
-    # Writing to a provider's cache may cost more than reading the prompt, and a
-    # picture more than text.
-    costs = [
-        provider.estimate_cost(usage, request.model)
-        for usage in (
-            most,
-            attrs.evolve(most, cache_write_tokens=most.input_tokens),
-            attrs.evolve(most, image_tokens=most.output_tokens),
-        )
-    ]
-    known = [cost for cost in costs if cost is not None]
-    return max(known) if len(known) == len(costs) else None
+    return _dearest(provider, most, request.model)
+
+
+def why_unknown(provider: Provider, request: AnyRequest) -> str:
+    """Return why `worst_cost` knows no limit, in words for who sent *request*."""
+    try:
+        _most(provider, request)
+    except Unbounded as error:
+        return str(error)
+    return f"{provider.name!r} has no price for the model {request.model!r}"
 
 
 def likely_cost(provider: Provider, request: AnyRequest) -> int | None:
@@ -81,20 +89,43 @@ def prompt_size(request: AnyRequest) -> int:
             assert_never(request)
 
 
-def _most(provider: Provider, request: AnyRequest) -> Usage | None:
+def _most(provider: Provider, request: AnyRequest) -> Usage:
+    """Return what *request* cannot exceed; raise `Unbounded`, saying why not."""
     match request:
         case EmbeddingRequest():
             return Usage(input_tokens=sum(map(_most_of_input, request.input)))
         case ImageRequest():
-            return provider.image_bound(request)
+            most = provider.image_bound(request)
+            if most is None:
+                msg = f"nobody knows how large pictures of {request.model!r} become"
+                raise Unbounded(msg)
+            return most
         case ChatRequest():
-            bound = input_tokens_bound(request)
-            if bound is None or request.max_tokens is None:
-                return None
-            output = request.max_tokens * (request.n or 1)
-            return Usage(input_tokens=bound, output_tokens=output)
+            if request.max_tokens is None:
+                msg = "set max_tokens: without it the reply may have any length"
+                raise Unbounded(msg)
+            hidden = provider.capabilities.hidden_prompt_tokens
+            return Usage(
+                input_tokens=input_tokens_bound(request, hidden_prompt=hidden),
+                output_tokens=max(request.max_tokens, LEAST_REPLY) * (request.n or 1),
+            )
         case _:
             assert_never(request)
+
+
+def _dearest(provider: Provider, most: Usage, model: str) -> int | None:
+    # Writing to a provider's cache may cost more than reading the prompt, and a
+    # picture more than text.
+    costs = [
+        provider.estimate_cost(usage, model)
+        for usage in (
+            most,
+            attrs.evolve(most, cache_write_tokens=most.input_tokens),
+            attrs.evolve(most, image_tokens=most.output_tokens),
+        )
+    ]
+    known = [cost for cost in costs if cost is not None]
+    return max(known) if len(known) == len(costs) else None
 
 
 def _most_of_input(given: str | tuple[int, ...]) -> int:

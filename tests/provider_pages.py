@@ -27,6 +27,7 @@ ROWS: Final = (
     ("images_in",),
     ("json_object", "json_schema"),
     ("reasoning", "cached_usage", "cache_control"),
+    ("messages_as_written", "hidden_prompt_tokens"),
     ("embeddings", "image_generation"),
     ("list_models", "count_tokens"),
     ("n_max", "stop_max", "temperature_max"),

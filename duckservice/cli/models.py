@@ -41,6 +41,8 @@ def run(session: Session) -> int:
         _show_prices(session, answer)
     else:
         _show_abilities(session, answer)
+    for name, why in answer.get("silent_providers", {}).items():
+        session.out.note(f"{name} did not say which models it has: {why}")
     return OK
 
 

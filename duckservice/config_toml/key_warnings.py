@@ -47,8 +47,23 @@ def key_warnings(
                     ' "file:/path" or "env:NAME"'
                 )
     for provider in providers.values():
+        yield from _keyless(provider)
         yield from _twice(provider)
         yield from _misshapen(provider)
+
+
+def _keyless(provider: ProviderConfig) -> Iterator[str]:
+    """Say that requests go out without anything that says whose they are."""
+    known = BASE_URLS.get(provider.adapter)
+    is_hosted = provider.base_url == known and provider.adapter not in _ANYBODYS
+    if not is_hosted and provider.adapter != "azure":
+        return
+    proves = provider.api_key or provider.api_keys or provider.auth or provider.headers
+    if not proves:
+        yield (
+            f"providers.{provider.name} has no api_key, no auth and no headers: its"
+            " requests are sent as nobody's, and will be refused"
+        )
 
 
 def _secrets_in(table: Mapping[str, Any]) -> Iterator[tuple[str, object]]:

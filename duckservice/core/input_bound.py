@@ -1,16 +1,16 @@
 """How many tokens a prompt can have at most, without a tokenizer.
 
 A tokenizer over bytes (BPE, as all served models use) makes no token out of less
-than one byte, so the prompt's UTF-8 bytes bound its tokens. To them come what a
-provider puts around messages, tools and images: constants that are meant to be
-larger than any provider's. The bound is three to four times the real number; it
-is for reservations that must hold, not for estimates.
+than one byte, so the prompt's UTF-8 bytes bound its tokens. To them comes what is put
+around messages, tools and pictures, and the prompt that a provider adds unseen: both
+are not published, and are constants that lie above all that real traffic has shown.
+The bound is three to four times the real number; it is for reservations, not for
+estimates. It does not hold where a model looks things up by itself, unasked.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, assert_never
 
 from duckservice.completion import (
@@ -26,10 +26,17 @@ from duckservice.completion import (
     ToolCall,
     ToolResult,
 )
+from duckservice.core.extra_bound import (
+    OPTIONS,
+    TOKENS_PER_PART,
+    Unbounded,
+    extra_bound,
+    json_text,
+    verbatim_bound,
+)
 
 TOKENS_PER_REQUEST = 32
 TOKENS_PER_MESSAGE = 16
-TOKENS_PER_PART = 8
 TOKENS_FOR_TOOLS = 1024
 """The prompt that a provider adds as soon as there is a tool (Anthropic: up to 530)."""
 TOKENS_PER_TOOL = 64
@@ -38,45 +45,40 @@ TOKENS_PER_IMAGE = {"low": 3_000}
 TOKENS_PER_IMAGE_MAX = 50_000
 """The dearest known is gpt-4o-mini with 48,169 for a large image, 2,833 in low detail."""
 
-_SAID_ELSEWHERE = frozenset(
+_READ = frozenset({"documents", "output_config", "response_format", "tool_choice"})
+"""Fields of a request, beside its messages, that the model reads as they are."""
+
+_TEXTUAL = frozenset(
     {
-        "cache_control",
-        "citations",
-        "include",
-        "logit_bias",
-        "logprobs",
-        "max_tool_calls",
-        "metadata",
-        "prompt_cache_key",
-        "prompt_cache_retention",
+        "custom_tool_call",
+        "custom_tool_call_output",
+        "document",
         "reasoning",
-        "safety_identifier",
-        "service_tier",
-        "store",
-        "stream_options",
-        "text",
-        "top_logprobs",
-        "verbosity",
+        "search_result",
+        "thinking",
     }
 )
-"""Fields of one wire format that say how to serve a request, not what to read."""
+"""Types of parts that only one wire format knows, and that are all text."""
 
 
-def input_tokens_bound(request: ChatRequest) -> int | None:
-    """Return a number that the prompt's tokens do not exceed, or None if there is none.
+def input_tokens_bound(request: ChatRequest, *, hidden_prompt: int = 0) -> int:
+    """Return a number that the prompt's tokens do not exceed.
 
-    None for parts and fields that only one wire format knows: a file, a stored
-    conversation or a hosted web search may bring in any number of tokens.
+    *hidden_prompt* is what the provider adds to every request. What only one wire
+    format knows counts with the bytes of its JSON.
+
+    Raises:
+        Unbounded: the prompt refers to what is not in it: a file, a stored
+            conversation, a hosted web search; or has a field of unknown meaning.
     """
-    bounds = [
-        _extra(request.extra),
-        *map(_message, request.messages),
-        *map(_tool, request.tools),
-    ]
-    total = _sum(bounds)
-    if total is None:
-        return None
-    total += TOKENS_PER_REQUEST
+    total = TOKENS_PER_REQUEST + hidden_prompt
+    total += sum(map(_message, request.messages)) + sum(map(_tool, request.tools))
+    for name, value in request.extra.items():
+        if name in _READ:
+            total += extra_bound({name: value})
+        elif name not in OPTIONS:
+            msg = f"the size of what {name!r} brings in is not known"
+            raise Unbounded(msg)
     if request.tools:
         total += TOKENS_FOR_TOOLS
     if request.response_format is not None:
@@ -85,20 +87,18 @@ def input_tokens_bound(request: ChatRequest) -> int | None:
     return total
 
 
-def _message(message: Message) -> int | None:
-    parts = _sum(map(_part, message.parts))
-    if parts is None or _extra(message.extra) is None:
-        return None
-    return TOKENS_PER_MESSAGE + _bytes(message.name) + parts
+def _message(message: Message) -> int:
+    around = TOKENS_PER_MESSAGE + _bytes(message.name) + extra_bound(message.extra)
+    return around + sum(map(_part, message.parts))
 
 
-def _part(part: Part) -> int | None:
+def _part(part: Part) -> int:
     match part:
         case TextPart():
-            return _sum([TOKENS_PER_PART + _bytes(part.text), _extra(part.extra)])
+            return TOKENS_PER_PART + _bytes(part.text) + extra_bound(part.extra)
         case ImagePart():
             tokens = TOKENS_PER_IMAGE.get(part.detail or "", TOKENS_PER_IMAGE_MAX)
-            return _sum([tokens, _extra(part.extra)])
+            return tokens + extra_bound(part.extra)
         case ReasoningPart():
             # The signature holds the whole of the thinking, encrypted.
             hidden = _bytes(part.signature) + _bytes(part.redacted)
@@ -107,39 +107,41 @@ def _part(part: Part) -> int | None:
             return TOKENS_PER_PART + _bytes(part.text)
         case ToolCall():
             text = _bytes(part.id) + _bytes(part.name) + _bytes(part.arguments)
-            return _sum([TOKENS_PER_TOOL + text, _extra(part.extra)])
+            return TOKENS_PER_TOOL + text + extra_bound(part.extra)
         case ToolResult():
-            around = TOKENS_PER_TOOL + _bytes(part.tool_call_id)
-            return _sum([around, _extra(part.extra), *map(_part, part.content)])
+            around = (
+                TOKENS_PER_TOOL + _bytes(part.tool_call_id) + extra_bound(part.extra)
+            )
+            return around + sum(map(_part, part.content))
         case OpaquePart():
-            return None
+            return _opaque(part)
         case _:
             assert_never(part)
 
 
-def _tool(tool: Tool) -> int | None:
+def _opaque(part: OpaquePart) -> int:
+    kind = part.value.get("type")
+    if kind not in _TEXTUAL:
+        msg = f"the size of a part of type {kind!r} is not known"
+        raise Unbounded(msg)
+    return TOKENS_PER_TOOL + extra_bound(part.value)
+
+
+def _tool(tool: Tool) -> int:
+    if "type" in tool.extra:
+        # A format's own tool is the provider's: it adds a prompt, and what it finds.
+        msg = f"the size of what the tool {tool.name!r} brings in is not known"
+        raise Unbounded(msg)
     text = _bytes(tool.name) + _bytes(tool.description) + _json(tool.parameters)
-    return _sum([TOKENS_PER_TOOL + text, _extra(tool.extra)])
-
-
-def _extra(extra: Mapping[str, Any]) -> int | None:
-    return 0 if extra.keys() <= _SAID_ELSEWHERE else None
+    # What it says of files and URLs is what its arguments are called.
+    return TOKENS_PER_TOOL + text + verbatim_bound(tool.extra)
 
 
 def _json(value: Mapping[str, Any] | None) -> int:
     # Twice, because a provider may show a schema to the model in another layout.
-    return 0 if value is None else 2 * len(json.dumps(value, default=dict))
+    return 0 if value is None else 2 * len(json_text(value))
 
 
 def _bytes(text: str | None) -> int:
     # A lone surrogate has no UTF-8 form; it counts as the three bytes it would take.
     return 0 if text is None else len(text.encode("utf-8", "surrogatepass"))
-
-
-def _sum(bounds: Iterable[int | None]) -> int | None:
-    total = 0
-    for bound in bounds:
-        if bound is None:
-            return None
-        total += bound
-    return total

@@ -60,17 +60,23 @@ class Price:
 def cost(usage: Usage, price: Price) -> int:
     """Return what *usage* costs, in picodollars; never negative.
 
+    Where the provider says how many tokens it charges, these are what is priced.
     Parts that exceed their whole (providers do report such) are cut to it.
     """
     # Called for each attempt of each request, and by whoever compares prices: `max`
     # and `min` would take three times as long as all the rest.
     tokens, reply = usage.input_tokens, usage.output_tokens
+    charged = usage.billed_input_tokens
+    if charged is not None:
+        tokens = charged
+    if usage.billed_output_tokens is not None:
+        reply = usage.billed_output_tokens
     if tokens < 0:
         tokens = 0
     if reply < 0:
         reply = 0
     total = tokens * price.input + reply * price.output
-    if usage.cached_tokens > 0 or usage.cache_write_tokens > 0:
+    if charged is None and (usage.cached_tokens > 0 or usage.cache_write_tokens > 0):
         total += _more_for_cache(usage, tokens, price)
     if usage.image_tokens > 0:
         drawn = min(usage.image_tokens, reply)
@@ -94,23 +100,6 @@ def _more_for_cache(usage: Usage, tokens: int, price: Price) -> int:
     return more
 
 
-def worst_case(input_bound: int, max_output: int, price: Price) -> int:
-    """Return the most that a request may cost, in picodollars.
-
-    *max_output* is that of all asked replies together.
-    """
-    assert input_bound >= 0, "a bound is a number of tokens"
-    assert max_output >= 0, "a bound is a number of tokens"
-    dearest = max(
-        price.input,
-        _or_input(price.cached_input, price),
-        _or_input(price.cache_write, price),
-    )
-    return input_bound * dearest + max_output * max(
-        price.output, _or_output(price.image_output, price)
-    )
-
-
 def pico(usd: str) -> int:
     """Return an amount in USD, as a decimal string, in picodollars.
 
@@ -125,10 +114,6 @@ def usd(amount: int) -> str:
     whole, part = divmod(abs(amount), PICO_PER_USD)
     sign = "-" if amount < 0 else ""
     return f"{sign}{whole}.{part:012d}".rstrip("0").rstrip(".")
-
-
-def _or_input(price_per_token: int | None, price: Price) -> int:
-    return price.input if price_per_token is None else price_per_token
 
 
 def _or_output(price_per_token: int | None, price: Price) -> int:

@@ -77,6 +77,9 @@ class Candidate:
     """Requests under way, as a part of those that may be."""
     latency: float | None = None
     """Seconds; None where it was not measured yet."""
+    catch_all: bool = False
+    """Whether it serves the model only because it serves any name; a server that does
+    may answer with another model."""
     price: int | None = None
     """Estimate for this request in picodollars; None where it is unknown."""
 
@@ -133,9 +136,18 @@ def order(
 def _ranked(
     candidates: list[Candidate], strategy: Strategy, chance: float
 ) -> list[Candidate]:
+    if strategy == "priority":
+        return sorted(candidates, key=_by_priority)
+    ranked = _by(strategy, candidates, chance)
+    return sorted(ranked, key=lambda c: c.catch_all)  # else as they are
+
+
+def _by(
+    strategy: Literal["cheapest", "fastest", "least_busy", "weighted"],
+    candidates: list[Candidate],
+    chance: float,
+) -> list[Candidate]:
     match strategy:
-        case "priority":
-            return sorted(candidates, key=_by_priority)
         case "cheapest":
             return sorted(candidates, key=_by_price)
         case "fastest":
@@ -149,9 +161,10 @@ def _ranked(
             assert_never(strategy)
 
 
-def _by_priority(c: Candidate) -> tuple[int, int, float, int, str]:
+def _by_priority(c: Candidate) -> tuple[int, bool, int, float, int, str]:
     # Health in tenths: a single failure long ago must not outweigh the load.
-    return c.priority, -round(c.health * 10), c.load, -c.weight, c.name
+    health = -round(c.health * 10)
+    return c.priority, c.catch_all, health, c.load, -c.weight, c.name
 
 
 def _by_price(c: Candidate) -> tuple[bool, bool, int, int, str]:

@@ -229,6 +229,8 @@ def _unreachable(error: OSError | HTTPException) -> DaemonUnreachable:
         return DaemonUnreachable(
             f"the connection to the daemon broke: {_reason(error)}"
         )
+    if isinstance(error, IncompleteRead):
+        return DaemonUnreachable("the daemon ended in the middle of its answer")
     return DaemonUnreachable(f"the daemon's answer is broken: {type(error).__name__}")
 
 

@@ -31,6 +31,8 @@ MODELS: Final = ("claude-*",)
 
 CAPABILITIES: Final = Capabilities(
     cache_control=True,
+    messages_as_written=True,
+    hidden_prompt_tokens=64,
     n_max=1,
     temperature_max=1.0,
     json_object=False,

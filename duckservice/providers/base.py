@@ -47,6 +47,10 @@ class Provider(Protocol):
         """Say whether *model* (or an alias of it) is served here."""
         ...
 
+    def names_model(self, model: str) -> bool:
+        """Say whether *model* is served here by its name, and not as any other is."""
+        ...
+
     def check(self, request: AnyRequest) -> None:
         """Raise `InvalidRequest`, naming the field, if *request* cannot be translated.
 

@@ -52,6 +52,13 @@ class Capabilities:
     cache_control: bool = False
     """Whether clients can say which part of a prompt is to be cached, in Anthropic's
     words. Others cache by themselves, or not at all: there it is left out."""
+    messages_as_written: bool = False
+    """Whether a request in Anthropic's format goes on as its client wrote it."""
+    hidden_prompt_tokens: int = 256
+    """How much of its own a provider may put before a prompt and charge for; only for
+    what a request may cost at most. No provider publishes it: it is what recorded
+    answers show beyond their prompts, and a reserve. The default covers the templates
+    of open models, gpt-oss (70) and Llama (150, with a schema) among them."""
 
 
 def check_capabilities(

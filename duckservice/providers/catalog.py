@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ from duckservice.providers.models import ModelNames
 from duckservice.providers.prices import Prices
 from duckservice.providers.redaction import Secrets
 from duckservice.providers.remote import RemoteProvider
+from duckservice.providers.thought_marks import thinker_of
 
 if TYPE_CHECKING:
     import httpx
@@ -52,6 +54,7 @@ def make_provider(
     speaker = Speaker(provider=config.name, errors=errors, config=config)
     return RemoteProvider(
         name=config.name,
+        leave_out=config.leave_out,
         dialect=adapter.dialect(speaker),
         http=HttpClient(
             provider=config.name,
@@ -77,6 +80,7 @@ def make_provider(
             api_url=base_url,
             wall_clock=wall_clock,
         ),
+        thinker=partial(thinker_of, config.adapter, config.api),
     )
 
 

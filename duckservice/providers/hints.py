@@ -1,8 +1,13 @@
-"""What a client writes for its own provider's cache, taken out for all others.
+"""What clients of Anthropic write for Anthropic alone, taken out for all others.
 
-Anthropic's clients mark what is to be cached (``cache_control``); some always do. The
-mark changes nothing in an answer, and providers that do not know it cache by themselves,
-so that it is left out there and not refused.
+Coding agents always write it, and nothing of it changes what an answer means:
+
+    cache_control                  what is to be cached; others cache by themselves
+    tools[].eager_input_streaming  in which pieces a call's arguments are streamed
+    thinking.display               whether thoughts are shown
+    context_management             while it is about thoughts of earlier turns only
+
+So it is left out where it is not known, and not refused.
 """
 
 from __future__ import annotations
@@ -23,10 +28,44 @@ from duckservice.completion import (
     TextPart,
     ToolResult,
 )
+from duckservice.providers.reading import mapping_or_empty
 
 CACHE_CONTROL: Final = "cache_control"
+EAGER: Final = "eager_input_streaming"
 
 T = TypeVar("T")
+
+
+def without_hints(request: ChatRequest, *, cached: bool) -> ChatRequest:
+    """Return *request* without what only Anthropic reads; itself if there is none.
+
+    Where prompts are *cached* as they are marked, the marks stay.
+    """
+    extra = {
+        name: value
+        for name, value in request.extra.items()
+        if not _is_hint(name, value)
+    }
+    tools = tuple(
+        attrs.evolve(tool, extra=_less(tool.extra, EAGER))
+        if EAGER in tool.extra
+        else tool
+        for tool in request.tools
+    )
+    if len(extra) < len(request.extra) or not _same(tools, request.tools):
+        request = attrs.evolve(request, extra=extra, tools=tools)
+    return request if cached else without_cache_control(request)
+
+
+def _is_hint(name: str, value: Any) -> bool:
+    fields = mapping_or_empty(value)
+    if name == "thinking":  # here it is what is understood only in part
+        return fields.keys() <= {"type", "budget_tokens", "display"}
+    if name == "context_management" and fields.keys() == {"edits"}:
+        edits = fields["edits"] if isinstance(fields["edits"], list) else [None]
+        kinds = (mapping_or_empty(edit).get("type") for edit in edits)
+        return all(isinstance(k, str) and k.startswith("clear_thinking") for k in kinds)
+    return False
 
 
 def without_cache_control(request: ChatRequest) -> ChatRequest:
@@ -78,9 +117,11 @@ def _inner(
 
 
 def _without(extra: Mapping[str, Any]) -> Mapping[str, Any]:
-    if CACHE_CONTROL not in extra:
-        return extra
-    return {name: value for name, value in extra.items() if name != CACHE_CONTROL}
+    return _less(extra, CACHE_CONTROL) if CACHE_CONTROL in extra else extra
+
+
+def _less(extra: Mapping[str, Any], without: str) -> Mapping[str, Any]:
+    return {name: value for name, value in extra.items() if name != without}
 
 
 def _same(new: tuple[T, ...], old: tuple[T, ...]) -> bool:

@@ -8,10 +8,13 @@ upstream can cost is bounded: in bytes by `HttpLimits` (nothing is ever
 decompressed), in time by the four limits of `TimeoutConfig`:
 
     connect      until the connection stands, TLS included
-    first_byte   from the start of the request until the head of the answer
+    first_byte   from when the request is begun until the head of the answer;
+                 anew, where it is sent again with another key
     idle         between two pieces of the body
-    total        from the start of the request until the end of the body, without
-                 the time in which the reader of the body does not wait for it
+    total        from when the request is first begun until the end of the body,
+                 without the time in which the reader does not wait for it
+
+Waiting for credentials, such as a token, is part of ``first_byte`` and ``total``.
 
     how it fails                                         what is raised
     a time limit is over                                 ProviderTimeout
@@ -59,7 +62,6 @@ from duckservice.errors import (
     ProviderTimeout,
     QuotaExceeded,
     RateLimited,
-    Unavailable,
 )
 from duckservice.providers.auth import Again, Credentials
 from duckservice.providers.auth.key_state import KeyState
@@ -67,7 +69,8 @@ from duckservice.providers.auth.keys import Keys
 from duckservice.providers.connection import ClosedHere
 from duckservice.providers.endpoint import Endpoint, RawHeaders
 from duckservice.providers.fast_transport import FastTransport
-from duckservice.providers.redaction import BodyMask, MaskedForms, Secrets
+from duckservice.providers.http_body import Body, closed_here, total_is_over
+from duckservice.providers.redaction import Secrets
 
 Classify: TypeAlias = Callable[[int, Mapping[str, str], bytes], DuckError]
 """From status, headers (names in lower case) and body to the error to raise.
@@ -77,6 +80,7 @@ The body is the beginning of the real one, at most ``error_body_bytes_max``.
 
 _MIB: Final = 1024 * 1024
 _URLS_KEPT_MAX: Final = 256
+_FIRST_BYTE: Final = TimeoutConfig().first_byte
 
 SENT_MAX: Final = 16
 """So often a request is sent, each time with another key or token."""
@@ -172,12 +176,17 @@ class HttpClient:
         *,
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        first_byte: float | None = None,
     ) -> Response:
         """Send one request and return the answer, if it is a 2xx.
 
         *path* starts with a slash and comes behind the base URL's own path.
+        *first_byte* takes the place of that limit's default; what the config says
+        instead of the default holds.
         """
-        answer = await self._send(method, path, content, headers)
+        if first_byte is None or self._timeout.first_byte != _FIRST_BYTE:
+            first_byte = self._timeout.first_byte
+        answer = await self._send(_Asked(method, path, content, headers, first_byte))
         return Response(answer.status, answer.headers, await answer.body.read())
 
     @asynccontextmanager
@@ -194,7 +203,8 @@ class HttpClient:
         Entering waits for the head of the answer, and raises what `request`
         raises. Leaving before the body's end closes the connection.
         """
-        answer = await self._send(method, path, content, headers)
+        first_byte = self._timeout.first_byte
+        answer = await self._send(_Asked(method, path, content, headers, first_byte))
         try:
             yield answer
         finally:
@@ -211,33 +221,16 @@ class HttpClient:
         if self._credentials is not None:
             await self._credentials.aclose()
 
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        content: bytes | None,
-        headers: Mapping[str, str] | None,
-    ) -> StreamResponse:
+    async def _send(self, asked: _Asked) -> StreamResponse:
         started = trio.current_time()
-        (url, url_text), body = self._url(path), content or b""
-        credentials = self._credentials
         sent = 0
         while True:
-            proof = None
-            if credentials is not None:
-                proof = await self._prove(credentials, method, url_text, body)
-            request = httpx.Request(
-                method,
-                url,
-                headers=self._raw_headers(headers, proof),
-                stream=httpx.ByteStream(body),
-                extensions=self._extensions,
-            )
-            answer = await self._answer(request, started)
+            proof, answer = await self._answer(asked, started)
             if 200 <= answer.status < 300 and _is_identity(answer.headers):
                 return answer
             error = await self._refusal(answer)
             sent += 1
+            credentials = self._credentials
             if credentials is None or proof is None or not _of_the_key(error):
                 raise error
             error = credentials.refused(proof, error)
@@ -246,15 +239,57 @@ class HttpClient:
             if sent == SENT_MAX:
                 raise error.refusal
 
+    async def _answer(
+        self, asked: _Asked, started: float
+    ) -> tuple[Mapping[str, str] | None, StreamResponse]:
+        """Send the request once; return what has authenticated it, and the answer.
+
+        *started* is when the caller began to wait for an answer.
+        """
+        total = started + self._timeout.total
+        deadline = min(trio.current_time() + asked.first_byte, total)
+        proof, is_proven = None, False
+        with trio.CancelScope(deadline=deadline):
+            if self._credentials is not None:
+                proof = await self._prove(self._credentials, asked)
+            is_proven = True
+            # Others may have it forget this token before the answer comes.
+            masked = self._secrets.masked
+            raw = await self._head_of_answer(self._request(asked, proof))
+            stream = raw.stream
+            assert isinstance(stream, httpx.AsyncByteStream)
+            body = Body(
+                stream,
+                provider=self._provider,
+                timeout=self._timeout,
+                started=started,
+                bytes_max=self._limits.body_bytes_max,
+                masked=masked,
+            )
+            plain = _plain(raw.headers.raw)
+            return proof, StreamResponse(raw.status_code, plain, body)
+        raise self._too_late(asked, is_total=deadline == total, is_proven=is_proven)
+
     async def _prove(
-        self, credentials: Credentials, method: str, url: str, body: bytes
+        self, credentials: Credentials, asked: _Asked
     ) -> Mapping[str, str]:
         """Return the headers that authenticate a request; they are masked from now on."""
-        proof = await credentials.headers(method, url, body)
+        _, url = self._url(asked.path)
+        proof = await credentials.headers(asked.method, url, asked.content or b"")
         if not self._endpoint.knows(proof):
             for secret in secrets_of(proof):
                 self._secrets.learn(secret)
         return proof
+
+    def _request(self, asked: _Asked, proof: Mapping[str, str] | None) -> httpx.Request:
+        url, _ = self._url(asked.path)
+        return httpx.Request(
+            asked.method,
+            url,
+            headers=self._raw_headers(asked.headers, proof),
+            stream=httpx.ByteStream(asked.content or b""),
+            extensions=self._extensions,
+        )
 
     def _raw_headers(
         self, headers: Mapping[str, str] | None, proof: Mapping[str, str] | None
@@ -267,46 +302,37 @@ class HttpClient:
                 provider=self._provider,
             ) from error
 
-    async def _answer(self, request: httpx.Request, started: float) -> StreamResponse:
-        """Send *request*; *started* is when the caller began to wait for an answer."""
-        raw = await self._head_of_answer(request, started)
-        stream = raw.stream
-        assert isinstance(stream, httpx.AsyncByteStream)
-        body = _Body(
-            stream,
-            provider=self._provider,
-            timeout=self._timeout,
-            started=started,
-            bytes_max=self._limits.body_bytes_max,
-            masked=self._secrets.masked,
-        )
-        return StreamResponse(raw.status_code, _plain(raw.headers.raw), body)
+    async def _head_of_answer(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self.transport.handle_async_request(request)
+        except httpx.TransportError as error:
+            raise self._no_answer(error) from error
 
-    async def _head_of_answer(
-        self, request: httpx.Request, started: float
-    ) -> httpx.Response:
-        timeout = self._timeout
-        first_byte = trio.current_time() + timeout.first_byte
-        total = started + timeout.total
-        with trio.CancelScope(deadline=min(first_byte, total)):
-            try:
-                return await self.transport.handle_async_request(request)
-            except httpx.TransportError as error:
-                raise self._no_answer(error) from error
-        if total < first_byte:
-            raise _total_is_over(self._provider, timeout)
-        raise ProviderTimeout(
-            f"{self._provider} sent no answer within {timeout.first_byte:g} s "
-            "(timeout.first_byte)",
-            provider=self._provider,
+    def _too_late(
+        self, asked: _Asked, *, is_total: bool, is_proven: bool
+    ) -> ProviderTimeout:
+        """Return the error for a request without even the head of an answer."""
+        name = self._provider
+        if is_proven and is_total:
+            return total_is_over(name, self._timeout)
+        limit = (
+            f"{self._timeout.total:g} s (timeout.total)"
+            if is_total
+            else f"{asked.first_byte:g} s (timeout.first_byte)"
         )
+        what = (
+            "sent no answer"
+            if is_proven
+            else "was not asked: its credentials, a token or a login, did not come"
+        )
+        return ProviderTimeout(f"{name} {what} within {limit}", provider=name)
 
     def _no_answer(self, error: httpx.TransportError) -> DuckError:
         """Return the error for a request that failed before the head of its answer."""
         name = self._provider
         match error:
             case ClosedHere():
-                return _closed_here(name)
+                return closed_here(name)
             case httpx.ConnectTimeout():
                 return ProviderTimeout(
                     f"{name} could not be connected to within "
@@ -361,13 +387,24 @@ class HttpClient:
         return known
 
 
+@attrs.frozen
+class _Asked:
+    """What the caller wants sent."""
+
+    method: str
+    path: str
+    content: bytes | None
+    headers: Mapping[str, str] | None
+    first_byte: float
+
+
 @final
 class StreamResponse:
     """A 2xx answer whose body is still coming in."""
 
     __slots__ = ("body", "headers", "status")
 
-    def __init__(self, status: int, headers: Mapping[str, str], body: _Body) -> None:
+    def __init__(self, status: int, headers: Mapping[str, str], body: Body) -> None:
         self.status = status
         self.headers = headers
         """Names in lower case; several of one name are joined by a comma."""
@@ -384,112 +421,6 @@ class StreamResponse:
         return self.body
 
 
-@final
-class _Body:
-    """The body of one answer: counted, timed, without our keys, its failures ours."""
-
-    __slots__ = (
-        "_bytes_left",
-        "_bytes_max",
-        "_deadline",
-        "_delivered_at",
-        "_ended",
-        "_mask",
-        "_next",
-        "_provider",
-        "_stream",
-        "_timeout",
-    )
-
-    def __init__(
-        self,
-        stream: httpx.AsyncByteStream,
-        *,
-        provider: str,
-        timeout: TimeoutConfig,
-        started: float,
-        bytes_max: int,
-        masked: MaskedForms,
-    ) -> None:
-        self._stream = stream
-        self._next = aiter(stream).__anext__
-        self._provider = provider
-        self._timeout = timeout
-        self._deadline = started + timeout.total
-        self._delivered_at = trio.current_time()
-        self._bytes_max = self._bytes_left = bytes_max
-        self._mask = BodyMask(masked)
-        self._ended = False
-
-    def __aiter__(self) -> _Body:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._ended:
-            try:
-                piece = self._mask.feed(await self._receive())
-            except StopAsyncIteration:
-                self._ended = True
-                piece = self._mask.finish()
-            if piece:
-                return piece
-        raise StopAsyncIteration
-
-    async def _receive(self) -> bytes:
-        now = trio.current_time()
-        # What the reader did in the meantime took its time, not the provider's.
-        self._deadline += now - self._delivered_at
-        idle_deadline = now + self._timeout.idle
-        with trio.CancelScope(deadline=min(idle_deadline, self._deadline)):
-            try:
-                piece = await self._next()
-            except ClosedHere as error:
-                raise _closed_here(self._provider) from error
-            except httpx.TransportError as error:
-                raise self._bad("broke off in the middle of its answer") from error
-            self._bytes_left -= len(piece)
-            if self._bytes_left < 0:
-                raise self._bad(f"sent a body of more than {self._bytes_max} bytes")
-            self._delivered_at = trio.current_time()
-            return piece
-        if self._deadline <= idle_deadline:
-            raise _total_is_over(self._provider, self._timeout)
-        raise ProviderTimeout(
-            f"{self._provider} was silent for {self._timeout.idle:g} s in the middle "
-            "of its answer (timeout.idle)",
-            provider=self._provider,
-        )
-
-    async def read(self) -> bytes:
-        """Return the whole body."""
-        try:
-            pieces = [piece async for piece in self]
-        except BaseException:
-            await self.aclose()
-            raise
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    async def read_start(self, bytes_max: int) -> bytes:
-        """Return the first *bytes_max* bytes, or what came of them, and close."""
-        start = bytearray()
-        try:
-            while len(start) < bytes_max:
-                start += await anext(self)
-        except (StopAsyncIteration, DuckError):
-            pass
-        finally:
-            await self.aclose()
-        return bytes(start[:bytes_max])
-
-    async def aclose(self) -> None:
-        """Close the connection, unless the body has been read to its end."""
-        with trio.CancelScope(shield=True):
-            await self._stream.aclose()
-
-    def _bad(self, what: str) -> BadProviderResponse:
-        return BadProviderResponse(f"{self._provider} {what}", provider=self._provider)
-
-
 def secrets_of(headers: Mapping[str, str | Secret]) -> Iterator[str]:
     """Yield what is secret in *headers*: what is said to be, or is named like it."""
     for name, value in headers.items():
@@ -504,19 +435,6 @@ def secrets_of(headers: Mapping[str, str | Secret]) -> Iterator[str]:
 
 def _of_the_key(error: DuckError) -> bool:
     return isinstance(error, ProviderAuthError | QuotaExceeded | RateLimited)
-
-
-def _total_is_over(provider: str, timeout: TimeoutConfig) -> ProviderTimeout:
-    return ProviderTimeout(
-        f"{provider} did not finish its answer within {timeout.total:g} s "
-        "(timeout.total)",
-        provider=provider,
-    )
-
-
-def _closed_here(provider: str) -> Unavailable:
-    # No failure of the provider's: its breaker must not count it.
-    return Unavailable(f"the client of {provider} was restarted", provider=provider)
 
 
 def _plain(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:

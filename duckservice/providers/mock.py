@@ -79,7 +79,10 @@ _DIMENSIONS_MAX: Final = 4096
 _IMAGES_MAX: Final = 10
 _TOKENS_PER_IMAGE: Final = 256
 _CAPABILITIES: Final = Capabilities(
-    embeddings=True, image_generation=True, n_max=_CHOICES_MAX
+    embeddings=True,
+    image_generation=True,
+    n_max=_CHOICES_MAX,
+    hidden_prompt_tokens=0,
 )
 _WORD: Final = re.compile(r"\s*\S+\s*|\s+")
 
@@ -123,6 +126,10 @@ class MockProvider:
     def supports_model(self, model: str) -> bool:
         """Say whether *model*, or an alias of it, is served here."""
         return self._models.serves(model)
+
+    def names_model(self, model: str) -> bool:
+        """Say whether more than a bare ``*`` says that *model* is served here."""
+        return self._models.names(model)
 
     @property
     def capabilities(self) -> Capabilities:

@@ -17,7 +17,7 @@ class ModelNames:
     to exact names.
     """
 
-    __slots__ = ("_aliases", "_exact", "_excluded", "_globs")
+    __slots__ = ("_aliases", "_exact", "_excluded", "_globs", "_telling")
 
     def __init__(
         self,
@@ -29,6 +29,7 @@ class ModelNames:
         self._aliases = dict(aliases or {})
         self._exact = frozenset(p for p in patterns if not _is_glob(p))
         self._globs = _union([p for p in patterns if _is_glob(p)])
+        self._telling = _union([p for p in patterns if _is_glob(p) and p != "*"])
         self._excluded = _union(excluded)
 
     def serves(self, model: str) -> bool:
@@ -38,6 +39,12 @@ class ModelNames:
         return bool(self._globs.fullmatch(model)) and not self._excluded.fullmatch(
             model
         )
+
+    def names(self, model: str) -> bool:
+        """Say whether more than a bare ``*`` says that *model* is served here."""
+        if model in self._aliases or model in self._exact:
+            return True
+        return bool(self._telling.fullmatch(model))
 
     def own_name(self, model: str) -> str:
         """Return the provider's name for *model*."""

@@ -37,13 +37,17 @@ from duckservice.completion import (
     Started,
     TextDelta,
     TextPart,
-    ToolCall,
-    ToolCallDelta,
     Usage,
     UsageReport,
 )
 from duckservice.providers.answer_stream import what_it_is
 from duckservice.providers.failures import Classifier
+from duckservice.providers.openai_calls import (
+    CallsInPieces,
+    WireCall,
+    WireFunction,
+    whole_call,
+)
 from duckservice.providers.openai_thoughts import seals_of, thoughts_of
 from duckservice.providers.openai_variant import DETAILS, EXTRA_CONTENT, Billed
 from duckservice.providers.origin import NAMELESS, Origin
@@ -58,8 +62,7 @@ from duckservice.providers.reading import (
 )
 
 CHOICES_MAX: Final = 128
-TOOL_CALLS_MAX: Final = 1024
-"""Per choice; what is beyond is an attack on our memory, not an answer."""
+"""What is beyond is an attack on our memory, not an answer."""
 
 _REASONS: Final[Mapping[str, FinishReason]] = {
     "stop": "stop",
@@ -73,27 +76,15 @@ _REASONS: Final[Mapping[str, FinishReason]] = {
 """What is missing here (``eos``, ``eos_token``, ...) is a kind of ``stop``."""
 
 
-class _Function(msgspec.Struct, gc=False):
-    name: str | None = None
-    arguments: Any = None
-
-
-class _ToolDelta(msgspec.Struct, gc=False):
-    index: int | None = None
-    id: Any = None
-    function: _Function | None = None
-    extra_content: Any = None
-
-
 class _Message(msgspec.Struct, gc=False):
     """A message, or the next piece of one: the fields are the same."""
 
     content: Any = None
-    tool_calls: list[_ToolDelta] | None = None
+    tool_calls: list[WireCall] | None = None
     refusal: str | None = None
     reasoning_content: Any = None
     reasoning: Any = None
-    function_call: _Function | None = None
+    function_call: WireFunction | None = None
     annotations: Any = None
     audio: Any = None
     images: Any = None
@@ -199,7 +190,7 @@ class ChatEvents:
         self._told = False
         """Whether the reasons have been passed on. They wait for the end, because
         some servers (Together) write one behind every tool call."""
-        self._calls: dict[int, _Calls] = {}
+        self._calls: dict[int, CallsInPieces] = {}
         self._usage: Usage | None = None
         self.complete = False
         self.reply_characters = 0
@@ -330,75 +321,12 @@ class ChatEvents:
     def _tool_calls(self, choice: int, delta: _Message, chunks: list[Chunk]) -> None:
         calls = self._calls.get(choice)
         if calls is None:
-            calls = self._calls[choice] = _Calls(self._id, choice)
+            calls = self._calls[choice] = CallsInPieces(self._id, choice)
         for piece in _tool_deltas(delta):
             made = calls.add(piece)
             if made is not None:
                 self.reply_characters += len(made.arguments) + len(made.name or "")
                 chunks.append(made)
-
-
-@attrs.define
-class _Calls:
-    """The tool calls of one choice, by what the server uses to tell them apart."""
-
-    _answer: str
-    _choice: int
-    _places: dict[int, tuple[int, str]] = attrs.field(
-        factory=dict[int, tuple[int, str]]
-    )
-    """The server's index to ours and to the call's id."""
-    _count: int = 0
-    _last: int = 0
-    """The server's index of the call that grew last."""
-
-    def add(self, piece: _ToolDelta) -> ToolCallDelta | None:
-        function = piece.function or _Function()
-        own_id = _text(piece.id)
-        place = self._place_of(piece, own_id, new_name=bool(function.name))
-        known = self._places.get(place)
-        arguments = _arguments(function.arguments)
-        self._last = place
-        if known is None:
-            return self._begin(place, own_id, piece, arguments)
-        extra = _call_extra(piece)
-        if not arguments and not extra:
-            return None
-        return ToolCallDelta(
-            index=known[0], arguments=arguments, choice=self._choice, extra=extra
-        )
-
-    def _place_of(self, piece: _ToolDelta, own_id: str, *, new_name: bool) -> int:
-        place = piece.index
-        if place is None:
-            # Only an id, or a name, says that this is another call.
-            is_new = new_name and own_id not in {i for _, i in self._places.values()}
-            place = self._free_place() if is_new else self._last
-        known = self._places.get(place)
-        if known is not None and new_name and own_id and known[1] != own_id:
-            return self._free_place()  # every call has index 0
-        return place
-
-    def _free_place(self) -> int:
-        return max(self._places, default=-1) + 1
-
-    def _begin(
-        self, place: int, own_id: str, piece: _ToolDelta, arguments: str
-    ) -> ToolCallDelta:
-        if self._count >= TOOL_CALLS_MAX:
-            raise Malformed("too many tool calls")
-        index = self._count
-        self._count += 1
-        own_id = own_id or _made_up_id(self._answer, self._choice, index)
-        self._places[place] = (index, own_id)
-        return ToolCallDelta(
-            index=index,
-            id=own_id,
-            name=(piece.function and piece.function.name) or "",
-            arguments=arguments,
-            choice=self._choice,
-            extra=_call_extra(piece),
-        )
 
 
 def _choice(choice: _Choice, answer: str) -> Choice:
@@ -423,15 +351,7 @@ def _parts(message: _Message, answer: str, choice: int) -> list[Part]:
     if message.refusal:
         parts.append(RefusalPart(text=message.refusal))
     for index, call in enumerate(_tool_deltas(message)):
-        function = call.function or _Function()
-        parts.append(
-            ToolCall(
-                id=_text(call.id) or _made_up_id(answer, choice, index),
-                name=function.name or "",
-                arguments=_arguments(function.arguments),
-                extra=_call_extra(call),
-            )
-        )
+        parts.append(whole_call(call, answer, choice, index))
     return parts
 
 
@@ -492,32 +412,13 @@ def _list_or_none(value: object) -> list[object] | None:
     return cast("list[object]", value) if isinstance(value, list) else None
 
 
-def _call_extra(call: _ToolDelta) -> Mapping[str, Any]:
-    return {EXTRA_CONTENT: call.extra_content} if call.extra_content else NOTHING
-
-
-def _tool_deltas(message: _Message) -> list[_ToolDelta]:
+def _tool_deltas(message: _Message) -> list[WireCall]:
     if message.tool_calls:
         return message.tool_calls
     function = message.function_call
     if function is None or not (function.name or function.arguments):
         return []
-    return [_ToolDelta(index=0, function=function)]
-
-
-def _arguments(value: object) -> str:
-    match value:
-        case None:
-            return ""
-        case str():
-            return value
-        case _:  # Ollama's native way, and some others'
-            return _encode(value).decode()
-
-
-def _made_up_id(answer: str, choice: int, index: int) -> str:
-    # Unique in the conversation, because the answer's own id is.
-    return f"call_{answer}_{choice}_{index}"
+    return [WireCall(index=0, function=function)]
 
 
 def _has_extra(choice: _Choice, message: _Message) -> bool:

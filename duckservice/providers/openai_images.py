@@ -13,7 +13,7 @@ refused by name. And a variant may lack fields altogether.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, final
 
 import attrs
@@ -23,6 +23,7 @@ from duckservice.completion import GeneratedImage, ImageRequest, Images, Usage
 from duckservice.errors import InvalidRequest
 from duckservice.providers.answer_stream import what_it_is
 from duckservice.providers.failures import Classifier
+from duckservice.providers.openai_variant import billed_in_ticks
 from duckservice.providers.reading import (
     UNREADABLE,
     Malformed,
@@ -51,6 +52,9 @@ class ImageVariant:
     """How many pictures one request may ask for; None: it will say itself."""
     base64_only: re.Pattern[str] | None = None
     """Models that give base64 only, and know no ``response_format``."""
+    billed: Callable[[Mapping[str, Any]], int | None] | None = None
+    """From an answer's usage to the picodollars that it says are charged; None:
+    its word is not asked for."""
 
 
 OPENAI: Final = ImageVariant(
@@ -60,7 +64,9 @@ OPENAI: Final = ImageVariant(
 AZURE: Final = ImageVariant()
 """A deployment's name says nothing about its model, so Azure is left to judge."""
 
-XAI: Final = ImageVariant(lacking=frozenset({"size", "quality", "style"}))
+XAI: Final = ImageVariant(
+    lacking=frozenset({"size", "quality", "style"}), billed=billed_in_ticks
+)
 """It takes ``aspect_ratio`` and ``resolution`` in their place."""
 
 COMPATIBLE: Final = ImageVariant(n_max=None)
@@ -135,7 +141,7 @@ class OpenAIImages:
             answer = _body.decode(body)
             if answer.error:
                 raise self.errors.in_band({"error": answer.error})
-            return _read(answer)
+            return _read(answer, self.variant)
         except UNREADABLE as error:
             raise self.errors.bad_response(what_it_is(body, error)) from error
 
@@ -186,11 +192,8 @@ _body: Final = msgspec.json.Decoder(_Body)
 _ABOUT: Final = ("background", "output_format", "quality", "size")
 """What OpenAI says of the pictures, in the words of the request."""
 
-_PICO_PER_TICK: Final = 100
-"""xAI counts its prices in ticks of 1e-10 USD."""
 
-
-def _read(answer: _Body) -> Images:
+def _read(answer: _Body, variant: ImageVariant) -> Images:
     pictures = answer.data or []
     if not 1 <= len(pictures) <= IMAGES_MAX:
         raise Malformed(f"{len(pictures)} pictures")
@@ -198,7 +201,7 @@ def _read(answer: _Body) -> Images:
     return Images(
         model=text_or(answer.model, ""),
         images=tuple(_picture(picture, form) for picture in pictures),
-        usage=_usage(mapping_or_empty(answer.usage)),
+        usage=_usage(mapping_or_empty(answer.usage), variant),
         created=number_or(answer.created, 0),
         extra={
             name: said
@@ -220,8 +223,9 @@ def _picture(picture: _Picture, form: str) -> GeneratedImage:
     )
 
 
-def _usage(said: dict[str, Any]) -> Usage:
-    ticks = token_count(said.get("cost_in_usd_ticks"))
+def _usage(said: dict[str, Any], variant: ImageVariant) -> Usage:
+    # Nothing is no price that anybody says: servers fill in what they do not know.
+    billed = (variant.billed(said) if variant.billed else None) or None
     inner = mapping_or_empty(said.get("input_tokens_details"))
     outer = mapping_or_empty(said.get("output_tokens_details"))
     usage = usage_of(
@@ -234,6 +238,6 @@ def _usage(said: dict[str, Any]) -> Usage:
     return attrs.evolve(
         usage,
         image_tokens=min(drawn, usage.output_tokens),
-        billed=ticks * _PICO_PER_TICK or None,
-        estimated=not (usage.total_tokens or ticks),
+        billed=billed,
+        estimated=not (usage.total_tokens or billed),
     )

@@ -88,7 +88,11 @@ class OpenAIVariant:
 
 OPENAI: Final = OpenAIVariant(
     capabilities=Capabilities(
-        embeddings=True, image_generation=True, stop_max=4, top_k=False
+        embeddings=True,
+        image_generation=True,
+        stop_max=4,
+        top_k=False,
+        hidden_prompt_tokens=64,
     ),
     limit=limit_by_model,
     developer=True,
@@ -112,12 +116,20 @@ def limit_at_azure(model: str) -> str:
 
 
 AZURE: Final = attrs.evolve(
-    OPENAI, limit=limit_at_azure, asking=openai_reasoning.as_azure
+    OPENAI,
+    # It has models of other makers, too.
+    capabilities=attrs.evolve(OPENAI.capabilities, hidden_prompt_tokens=512),
+    limit=limit_at_azure,
+    asking=openai_reasoning.as_azure,
 )
 
 COMPATIBLE: Final = OpenAIVariant(
     capabilities=Capabilities(
-        embeddings=True, image_generation=True, n_max=None, temperature_max=None
+        embeddings=True,
+        image_generation=True,
+        n_max=None,
+        temperature_max=None,
+        hidden_prompt_tokens=512,
     ),
     limit=limit_by_model,
     done_required=False,

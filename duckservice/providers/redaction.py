@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Iterator
-from typing import Final, final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, TypeAlias, final
 from urllib.parse import quote
 
 MASK: Final = "[redacted]"
@@ -15,9 +15,12 @@ _PIECE: Final = 12
 _SECRET_MIN: Final = 6
 """Characters; what is shorter (``none``, ``EMPTY``) is a placeholder and no secret."""
 _BODY_SECRET_MIN: Final = 16
-TOKENS_MAX: Final = 8
-"""So many tokens of a provider are remembered."""
+_START: Final = 64
+"""Bytes; by so many of its first ones a form of a secret is found."""
+TOKENS_MAX: Final = 2
+"""So many tokens of a provider are remembered: the one in use, and the one before."""
 _MASK_BYTES: Final = MASK.encode()
+_Span: TypeAlias = tuple[int, int]
 
 _KEY_SHAPES: Final = re.compile(
     r"""
@@ -138,36 +141,50 @@ class Redactor:
 class BodyMask:
     """Masks the configured secrets in the bytes of one answer, as they come.
 
-    For what is no error: a text of the model is not searched for pieces of
-    secrets, nor for what merely looks like one.
+    Wherever the bytes are cut, the same is masked: each byte of each secret, those
+    that overlap as one. For what is no error: a text of the model is not searched
+    for pieces of secrets, nor for what merely looks like one.
     """
 
-    __slots__ = ("_forms", "_held")
+    __slots__ = ("_forms", "_held", "_masked")
 
     def __init__(self, forms: MaskedForms) -> None:
         self._forms = forms
         self._held = b""
         """The end of what came: it may be the beginning of a secret."""
+        self._masked = 0
+        """So many of the bytes held are also the end of a secret, masked already."""
 
     def feed(self, piece: bytes) -> bytes:
         """Return what of the bytes so far may be passed on; maybe nothing."""
         if self._held:
             piece = self._held + piece
-            self._held = b""
-        for form in self._forms.whole:
-            if form in piece:
-                piece = piece.replace(form, _MASK_BYTES)
-        if piece and piece[-1] in self._forms.alphabet:
-            held = self._forms.beginning_at_end_of(piece)
-            if held:
-                self._held = piece[-held:]
-                return piece[:-held]
+        if self._forms.may_be_in(piece):
+            return self._without(*self._forms.search(piece), piece)
+        if self._masked:
+            return self._without([], len(piece), piece)
+        self._held = b""
         return piece
 
     def finish(self) -> bytes:
         """Return the rest, when no more is to come."""
-        rest, self._held = self._held, b""
-        return rest
+        rest = self._held
+        found, _ = self._forms.search(rest)
+        return self._without(found, len(rest), rest)
+
+    def _without(self, found: Sequence[_Span], end: int, data: bytes) -> bytes:
+        """Return *data* up to *end*, with what was *found* there masked; hold the rest."""
+        kept: list[bytes] = []
+        done = self._masked
+        for start, stop in sorted(span for span in found if span[0] < end):
+            # What overlaps the mask before it is hidden by that; what only touches
+            # it gets its own.
+            if start >= done:
+                kept += (data[done:start], _MASK_BYTES)
+            done = max(done, stop)
+        kept.append(data[done:end])
+        self._held, self._masked = data[end:], max(0, done - end)
+        return b"".join(kept)
 
 
 @final
@@ -176,31 +193,67 @@ class MaskedForms:
 
     Secrets of less than 16 characters are left out: ``not-needed`` and the like
     stand where a server wants no key, and are words of its answers as well.
+
+    All forms are found by their first bytes: what that costs does not grow with
+    their length, and tokens often begin alike.
     """
 
-    __slots__ = ("_beginnings", "alphabet", "whole")
+    __slots__ = ("_by_start", "_ends", "_short", "_starts")
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        forms = {
-            form.encode()
-            for secret in secrets
-            if len(secret) >= _BODY_SECRET_MIN
-            for form in _forms_of(secret)
-        }
-        self.whole: Final = tuple(sorted(forms, key=len, reverse=True))
-        self.alphabet: Final = frozenset(b"".join(forms))
-        self._beginnings: Final = tuple(
-            sorted({f[:n] for f in forms for n in range(1, len(f))}, key=len)
+        self._by_start: Final = dict[bytes, list[bytes]]()
+        for secret in secrets:
+            if len(secret) >= _BODY_SECRET_MIN:
+                for form in dict.fromkeys(map(str.encode, _forms_of(secret))):
+                    self._by_start.setdefault(form[:_START], []).append(form)
+        self._starts: Final = tuple(self._by_start)
+        self._short: Final = tuple(
+            {start[:size] for start in self._starts for size in range(1, len(start))}
         )
+        self._ends: Final = frozenset(short[-1:] for short in self._short)
 
     def __repr__(self) -> str:
         return "MaskedForms(…)"
 
-    def beginning_at_end_of(self, data: bytes) -> int:
-        """Return how many bytes at the end of *data* may begin a secret."""
-        if not data.endswith(self._beginnings):
-            return 0
-        return max(len(b) for b in self._beginnings if data.endswith(b))
+    def may_be_in(self, data: bytes) -> bool:
+        """Say whether `search` may find something; fast, and never wrongly False."""
+        for start in self._starts:
+            if start in data:
+                return True
+        # Most pieces end with a line break, which is in no secret.
+        return data[-1:] in self._ends and data.endswith(self._short)
+
+    def search(self, data: bytes) -> tuple[Sequence[_Span], int]:
+        """Return where secrets are in *data*, and where an unfinished one may begin.
+
+        The latter is the end of *data* if none does.
+        """
+        found = list[_Span]()
+        end = len(data)
+        for start, forms in self._by_start.items():
+            at = data.find(start)
+            while at >= 0:
+                rest = len(data) - at
+                for form in forms:
+                    if data.startswith(form, at):
+                        found.append((at, at + len(form)))
+                    elif rest < len(form) and data.endswith(form[:rest]):
+                        end = min(end, at)
+                at = data.find(start, at + 1)
+        last = data[1 - _START :]
+        short = min((_beginning(start, last) for start in self._starts), default=0)
+        return found, min(end, len(data) - len(last) + short)
+
+
+def _beginning(start: bytes, end: bytes) -> int:
+    """Return where in *end* its rest is the beginning of *start*, but not all of it."""
+    first = start[:1]
+    at = end.find(first)
+    while at >= 0:
+        if len(end) - at < len(start) and start.startswith(end[at:]):
+            return at
+        at = end.find(first, at + 1)
+    return len(end)
 
 
 def _forms_of(secret: str) -> Iterable[str]:

@@ -7,7 +7,13 @@ is its `Dialect`'s business, which is pure. A new provider is a new dialect.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager
 from typing import Final, Protocol, TypeVar, assert_never, final
 from uuid import uuid4
@@ -29,6 +35,7 @@ from duckservice.completion import (
     Usage,
     UsageReport,
 )
+from duckservice.config import Option
 from duckservice.errors import DuckError, InvalidRequest, RequestError
 from duckservice.providers import tokenizer
 from duckservice.providers.answer_stream import AnswerStream
@@ -42,16 +49,27 @@ from duckservice.providers.estimate import (
     reply_tokens,
 )
 from duckservice.providers.failures import Classifier
-from duckservice.providers.hints import without_cache_control
+from duckservice.providers.hints import without_hints
 from duckservice.providers.http import HttpClient, StreamResponse
 from duckservice.providers.image_tokens import image_bound
+from duckservice.providers.leaving_out import able
 from duckservice.providers.models import ModelNames
 from duckservice.providers.origin import NAMELESS, Origin
 from duckservice.providers.prices import Prices, Quote
+from duckservice.providers.thought_marks import (
+    Thinker,
+    marked_chunks,
+    marked_completion,
+    own_thoughts,
+)
 
 LINGER: Final = 0.2
 """Seconds that a complete stream is read on for the end of its body, which keeps
 the connection for the next request."""
+
+PICTURE_FIRST_BYTE: Final = 300.0
+"""Seconds that pictures may take, where the config does not say how long: some models
+draw for minutes, and what is given up is paid for all the same."""
 
 PAGES_MAX: Final = 20
 """Of a list of models."""
@@ -187,6 +205,10 @@ class RemoteProvider:
     errors: Classifier = attrs.field(repr=False)
     models: ModelNames = attrs.field(repr=False)
     prices: Prices = attrs.field(repr=False)
+    leave_out: tuple[Option, ...] = ()
+    """Options that are left out where the provider lacks them."""
+    thinker: Callable[[str], Thinker] = attrs.field(repr=False)
+    """From a model to whose its thoughts are."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -197,11 +219,15 @@ class RemoteProvider:
         """Say whether *model*, or an alias of it, is served here."""
         return self.models.serves(model)
 
+    def names_model(self, model: str) -> bool:
+        """Say whether more than a bare ``*`` says that *model* is served here."""
+        return self.models.names(model)
+
     def check(self, request: AnyRequest) -> None:
         """Raise `InvalidRequest`, naming the field, if *request* cannot be translated."""
         match request:
             case ChatRequest():
-                self._check(self._own_chat(request))
+                self._own_chat(request)
             case EmbeddingRequest():
                 # What cannot be translated is found out while it is written.
                 self._embeddings().encode(self._own(request))
@@ -213,7 +239,6 @@ class RemoteProvider:
     async def complete(self, request: ChatRequest) -> Completion:
         """Return the whole reply."""
         own = self._own_chat(request)
-        self._check(own)
         answer = await self.http.request(
             "POST",
             self.dialect.chat_path(own, stream=False),
@@ -221,6 +246,7 @@ class RemoteProvider:
             headers=self.dialect.headers(own),
         )
         completion = self.dialect.decode(answer.body, _origin(own))
+        completion = marked_completion(completion, self.thinker(own.model), own.format)
         if completion.usage.estimated:
             return attrs.evolve(completion, usage=_estimated(own, completion))
         return completion
@@ -231,7 +257,6 @@ class RemoteProvider:
     ) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
         """Stream the reply, as batches of the chunks that arrived together."""
         own = self._own_chat(request)
-        self._check(own)
         body = self.dialect.encode(own, stream=True)
         async with self.http.stream(
             "POST",
@@ -261,7 +286,10 @@ class RemoteProvider:
         images, own = self._images(), self._own(request)
         images.check(own)
         answer = await self.http.request(
-            "POST", images.path(own), content=images.encode(own)
+            "POST",
+            images.path(own),
+            content=images.encode(own),
+            first_byte=PICTURE_FIRST_BYTE,
         )
         reply = images.decode(answer.body)
         return reply if reply.model else attrs.evolve(reply, model=own.model)
@@ -287,10 +315,10 @@ class RemoteProvider:
         Else OpenAI's own tokenizer counts, if it knows the model and is here with
         its data, or it is estimated.
         """
-        counting, own = self.dialect.counting, self._own_chat(request)
+        counting = self.dialect.counting
         if counting is None:
-            return await _counted_here(own)
-        self._check(own)
+            return await _counted_here(self._own(request))
+        own = self._own_chat(request)
         answer = await self.http.request(
             "POST",
             counting.path(own),
@@ -352,9 +380,16 @@ class RemoteProvider:
         return self.dialect.images
 
     def _own_chat(self, request: ChatRequest) -> ChatRequest:
-        if request.format == "anthropic" and not self.capabilities.cache_control:
-            request = without_cache_control(request)
-        return self._own(request)
+        """Return *request* in the provider's names, checked.
+
+        Raises `InvalidRequest`, naming the field, for what cannot be translated.
+        """
+        can = self.dialect.capabilities
+        if request.format == "anthropic" and not can.messages_as_written:
+            request = without_hints(request, cached=can.cache_control)
+        own = self._own(request)
+        own = own_thoughts(own, self.thinker(own.model))
+        return able(own, self.leave_out, self._check)
 
     def _own(self, request: R) -> R:
         own_name = self.models.own_name(request.model)
@@ -375,13 +410,14 @@ class RemoteProvider:
         self, request: ChatRequest, answer: StreamResponse
     ) -> AsyncGenerator[Sequence[Chunk]]:
         stream = self.dialect.open_stream(_origin(request))
+        thinker = self.thinker(request.model)
         pieces = answer.iter_bytes()
         async for piece in pieces:
             chunks = stream.feed(piece)
             if stream.complete and not stream.usage_seen:
                 chunks.append(_estimated_report(request, stream))
             if chunks:
-                yield chunks
+                yield marked_chunks(chunks, thinker, request.format)
             if stream.ended:
                 break
         was_complete = stream.complete
@@ -389,7 +425,7 @@ class RemoteProvider:
         if not was_complete and not stream.usage_seen:
             chunks.append(_estimated_report(request, stream))
         if chunks:
-            yield chunks
+            yield marked_chunks(chunks, thinker, request.format)
         # Nobody waits for what comes after the end, or takes harm from it.
         with trio.move_on_after(LINGER):
             try:

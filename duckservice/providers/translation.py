@@ -35,6 +35,10 @@ _SAYS_NOTHING: Final[Mapping[str, Any]] = {
 """Fields that many clients always send, with the value that holds anyway."""
 
 
+_PART_SAYS_NOTHING: Final[Mapping[str, Any]] = {"prefix": False}
+"""The same of messages: Mistral's own SDK writes it into each."""
+
+
 def refusal(provider: str, target: str, field: str, reason: str = "") -> InvalidRequest:
     """Return the error for a request's *field* that *target* has no words for."""
     why = reason or f"cannot be translated to {target}"
@@ -173,7 +177,9 @@ def _named(
     return (
         f"{path}.{name}"
         for name, value in extra.items()
-        if value is not None and name not in understood
+        if value is not None
+        and name not in understood
+        and _PART_SAYS_NOTHING.get(name, _UNSET) != value
     )
 
 

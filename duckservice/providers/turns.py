@@ -2,12 +2,13 @@
 
 Providers with strict turns refuse a conversation in which a result answers no call, or
 a call has no result before the conversation goes on; a format that names the function in
-a result, where others name the call, cannot even say such a result.
+a result, where others name the call, cannot even say such a result. What the assistant
+says in several messages in a row is one turn to them.
 """
 
 from __future__ import annotations
 
-from duckservice.completion import ChatRequest, ToolCall, ToolResult
+from duckservice.completion import ChatRequest, Role, ToolCall, ToolResult
 from duckservice.errors import InvalidRequest
 from duckservice.providers.translation import message_path, part_path
 
@@ -19,9 +20,12 @@ def check_turns(request: ChatRequest, *, provider: str) -> None:
     """
     open_calls: dict[str, str] = {}
     known: set[str] = set()
+    before: Role | None = None
     for i, message in enumerate(request.messages):
-        answers = [part for part in message.parts if isinstance(part, ToolResult)]
-        if open_calls and not answers:
+        answers = any(isinstance(part, ToolResult) for part in message.parts)
+        same_turn = message.role == before == "assistant"
+        before = message.role
+        if open_calls and not answers and not same_turn:
             call_id, where = next(iter(open_calls.items()))
             raise _refusal(
                 provider, where, f"the call {call_id!r} has no result in the next turn"
@@ -29,7 +33,7 @@ def check_turns(request: ChatRequest, *, provider: str) -> None:
         for j, part in enumerate(message.parts):
             match part:
                 case ToolCall(id=call_id):
-                    open_calls[call_id] = message_path(request, i)
+                    open_calls[call_id] = _call_path(request, i, j)
                     known.add(call_id)
                 case ToolResult(tool_call_id=call_id):
                     if call_id not in known:
@@ -41,6 +45,13 @@ def check_turns(request: ChatRequest, *, provider: str) -> None:
                     open_calls.pop(call_id, None)
                 case _:
                     pass
+
+
+def _call_path(request: ChatRequest, message: int, part: int) -> str:
+    """Return where a call is: in a chat it is no part of the message's content."""
+    if request.format == "openai":
+        return message_path(request, message)
+    return part_path(request, message, part)
 
 
 def _refusal(provider: str, field: str, reason: str) -> InvalidRequest:

@@ -340,7 +340,6 @@ def said(role: str, *blocks) -> dict:
         ({"service_tier": "standard_only"}, "service_tier"),
         ({"container": "c-1"}, "container"),
         (said("user", DOCUMENT), "messages[1].content[0] (document)"),
-        (said("assistant", SIGNED), "messages[1].content[0]"),
         (said("user", RESULT_OF_IMAGES), "messages[1].content[0].content"),
         (
             {"tools": [{"type": "bash_20250124", "name": "bash"}]},

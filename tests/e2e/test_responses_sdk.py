@@ -474,7 +474,7 @@ async def test_claudes_stream_adds_up_with_text_thoughts_and_calls():
     kinds = [item.type for item in reply.output]
     assert kinds == ["reasoning", "reasoning", "message", "function_call"]
     assert reply.output[0].summary[0].text == "Six times seven."
-    assert reply.output[0].encrypted_content == "c2ln"
+    assert reply.output[0].encrypted_content == "duck:claude:c2ln"
     assert reply.output_text == "42"
     assert calls_of(reply) == [("toolu_1", "weather", {"town": "Bonn"})]
     assert reply.usage.output_tokens == 3
@@ -670,7 +670,7 @@ async def test_a_provider_that_speaks_responses_gets_what_the_client_wrote():
     async with upstream_and_duck(answer, answer, api="responses") as (up, duck):
         reply = await duck.openai(use)
     assert (reply.id, reply.output_text) == ("resp_1", "42")
-    assert reply.output[0].encrypted_content == "gAAAAAB"
+    assert reply.output[0].encrypted_content == "duck:openai:gAAAAAB"
     assert up.requests[0].line == "POST /v1/responses HTTP/1.1"
     body = sent(up, 0)
     assert {key: body[key] for key in fields} == fields

@@ -252,8 +252,27 @@ def test_what_the_assistant_says_in_one_turn_is_one_message():
 
 def test_a_second_message_of_the_assistant_is_another_turn():
     said = {"role": "assistant", "content": "a"}
-    found = messages(said, said, call(1), said)
-    assert [len(message.parts) for message in found] == [1, 2, 1]
+    found = messages(said, said, call(1), result(1), said)
+    assert [len(message.parts) for message in found] == [1, 2, 1, 1]
+
+
+def test_what_is_said_behind_an_open_call_is_of_its_turn():
+    said = {"role": "assistant", "content": "a"}
+    found = messages(said, call(1), said, call(2), said, result(1), result(2), said)
+    assert [(m.role, len(m.parts)) for m in found] == [
+        ("assistant", 5),
+        ("tool", 1),
+        ("tool", 1),
+        ("assistant", 1),
+    ]
+
+
+def test_a_message_with_extras_keeps_them_to_itself():
+    marked = {"role": "assistant", "content": "a", "phase": "commentary"}
+    said = {"role": "assistant", "content": "b"}
+    for items in ([marked, call(1), said], [said, call(1), marked]):
+        found = messages(*items)
+        assert [bool(m.extra) for m in found] == [m is marked for m in items[::2]]
 
 
 def test_all_roles_and_kinds_of_content_are_read():
@@ -643,9 +662,9 @@ ROUND_TRIP = [
 
 def test_a_conversation_is_what_a_chat_would_have_been():
     request = read(instructions="be kind", input=ROUND_TRIP, tools=[FUNCTION]).request
-    openai_request.check(request, provider="up", lenient=False)
+    openai_request.check(request, provider="up")
     body = json.loads(
-        openai_request.encode(request, stream=False, provider="up", lenient=False)
+        openai_request.encode(request, stream=False, provider="up")
     )
     function = {"name": "weather", "arguments": '{"a": 1}'}
     assert body["messages"] == [

@@ -3,6 +3,7 @@
 import gzip
 import json
 import sys
+import threading
 from types import SimpleNamespace
 from urllib.parse import parse_qs, parse_qsl
 
@@ -14,11 +15,13 @@ from duckservice.errors import (
     BadProviderResponse,
     ProviderAuthError,
     ProviderError,
+    ProviderTimeout,
     RateLimited,
 )
 from duckservice.providers.auth import library
 from duckservice.providers.auth.entra import DefaultEntraTokens, token_url
 from duckservice.providers.auth.google import GoogleTokens, default_file
+from duckservice.providers.auth.library import Library
 from duckservice.providers.auth.table import credentials_of, token_credentials
 from duckservice.providers.auth.token_endpoint import TokenEndpoint
 from tests.providers.http_client import chain
@@ -424,13 +427,9 @@ async def test_what_a_library_raises_is_ours_and_shows_no_secret():
 
     for passing, kind in ((False, ProviderAuthError), (True, ProviderError)):
         with pytest.raises(ProviderError) as caught:
-            await library.call_library(
-                "duck",
-                fails,
-                extra="x",
-                secrets=[SECRET],
-                passing=lambda _, it=passing: it,
-            )
+            await Library(
+                provider="duck", extra="x", passing=lambda _, it=passing: it
+            ).call(fails, secrets=[SECRET])
         assert type(caught.value) is kind
         assert caught.value.retryable is passing
         assert "KeyError: 'no such thing: [redacted]" in str(caught.value)
@@ -439,16 +438,44 @@ async def test_what_a_library_raises_is_ours_and_shows_no_secret():
 
 
 async def test_a_library_that_hangs_is_not_waited_for(monkeypatch):
-    import threading
-
     monkeypatch.setattr(library, "LIMIT", 0.05)
     end = threading.Event()
     try:
         with pytest.raises(ProviderError, match="took more than") as caught:
-            await library.call_library("duck", end.wait, extra="x")
+            await Library(provider="duck", extra="x").call(end.wait)
         assert caught.value.retryable
     finally:
         end.set()
+
+
+async def test_a_library_that_hangs_fails_its_own_credentials_at_once_and_no_others():
+    its = Library(provider="duck", extra="x")
+    started, end = trio.Event(), threading.Event()
+
+    def hang() -> None:
+        trio.from_thread.run_sync(started.set)
+        end.wait()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(its.call, hang)
+            await started.wait()
+            nursery.cancel_scope.cancel()
+        for _ in range(2):
+            with pytest.raises(ProviderTimeout, match="not come back") as caught:
+                await its.call(lambda: 1)
+            assert caught.value.retryable
+            assert caught.value.provider == "duck"
+        for number in range(8):
+            other = Library(provider=f"goose-{number}", extra="x")
+            with trio.fail_after(20):
+                assert await other.call(lambda: 1) == 1
+    finally:
+        end.set()
+    with trio.fail_after(20):
+        async with its._thread:
+            pass
+        assert await its.call(lambda: 1) == 1
 
 
 def test_keys_come_before_tokens_and_what_the_adapter_has_made_before_both():

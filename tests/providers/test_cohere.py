@@ -32,6 +32,7 @@ from duckservice.completion import (
     UsageReport,
 )
 from duckservice.config import ProviderConfig
+from duckservice.core.pricing import Price, cost, usd
 from duckservice.errors import (
     BadProviderResponse,
     ContentFiltered,
@@ -457,7 +458,12 @@ def test_an_answer_is_read_with_all_that_it_has_used():
     assert completion.choices[0].finish_reason == "stop"
     assert completion.choices[0].native_finish_reason == "COMPLETE"
     assert completion.usage == Usage(
-        input_tokens=496, output_tokens=4, cached_tokens=448, reasoning_tokens=3
+        input_tokens=496,
+        output_tokens=4,
+        cached_tokens=448,
+        reasoning_tokens=3,
+        billed_input_tokens=1,
+        billed_output_tokens=2,
     )
     assert completion.extra == {"billed_units": {"input_tokens": 1, "output_tokens": 2}}
 
@@ -466,7 +472,49 @@ def test_an_answer_that_names_no_usage_is_estimated():
     assert DIALECT.decode(answer(usage={}), ORIGIN).usage.estimated
     billed = {"billed_units": {"input_tokens": 1.0, "output_tokens": 2.0}}
     completion = DIALECT.decode(answer(usage=billed), ORIGIN)
-    assert completion.usage == Usage(input_tokens=1, output_tokens=2)
+    assert completion.usage == Usage(
+        input_tokens=1,
+        output_tokens=2,
+        billed_input_tokens=1,
+        billed_output_tokens=2,
+    )
+
+
+@pytest.mark.parametrize(
+    "units", [None, {}, {"input_tokens": -1}, {"input_tokens": "1"}]
+)
+def test_where_cohere_does_not_say_what_it_charges_all_tokens_are_priced(units):
+    said = {"tokens": {"input_tokens": 9, "output_tokens": 3}, "billed_units": units}
+    usage = DIALECT.decode(answer(usage=said), ORIGIN).usage
+    assert usage == Usage(input_tokens=9, output_tokens=3)
+
+
+@needs_recordings
+def test_a_recorded_answer_costs_what_cohere_charges_for_it():
+    price = Price.usd_per_mtok(input="2.50", output="10")
+    [record] = [r for r in load("cohere") if r.id == "82ed57ca12"]
+    usage = DIALECT.decode(response_parts(record)[2], ORIGIN).usage
+    assert usage.total_tokens == 496 + 11
+    assert usd(cost(usage, price)) == "0.0000925"
+
+
+@needs_recordings
+def test_each_recorded_stream_says_what_is_charged_as_the_expected_reading_does():
+    seen = 0
+    for record in load("cohere"):
+        wanted = (record.expected or {}).get("usage") or {}
+        if not record.streaming or wanted.get("billed_input_tokens") is None:
+            continue
+        reports = [
+            chunk.usage
+            for chunk in read(response_parts(record)[2])
+            if isinstance(chunk, UsageReport)
+        ]
+        charged = [(u.billed_input_tokens, u.billed_output_tokens) for u in reports]
+        words = ("billed_input_tokens", "billed_output_tokens")
+        assert charged == [tuple(wanted[word] for word in words)], record
+        seen += 1
+    assert seen >= 15
 
 
 def test_thoughts_plans_citations_and_calls_are_kept_apart():

@@ -8,7 +8,7 @@ import pytest
 
 from duckservice.gateway.wire.anthropic_messages import decode_messages
 from duckservice.gateway.wire.openai_chat import decode_chat
-from duckservice.providers.hints import without_cache_control
+from duckservice.providers.hints import without_cache_control, without_hints
 from tests.e2e.makers import MAKERS, PICTURE_SOURCE
 from tests.providers.asking import asked_of
 
@@ -20,7 +20,18 @@ AGENT = {
     "max_tokens": 100,
     "cache_control": {"type": "ephemeral"},
     "system": [{"type": "text", "text": "You are a tool.", **CACHED}],
-    "tools": [{"name": "f", "input_schema": {"type": "object"}, **CACHED}],
+    "tools": [
+        {
+            "name": "f",
+            "input_schema": {"type": "object"},
+            "eager_input_streaming": True,
+            **CACHED,
+        }
+    ],
+    "metadata": {"user_id": '{"device_id":"a","session_id":"b"}'},
+    "context_management": {
+        "edits": [{"type": "clear_thinking_20251015", "keep": "all"}]
+    },
     "messages": [
         {
             "role": "user",
@@ -74,10 +85,27 @@ async def test_openais_clients_may_mark_for_claude():
 
 def test_a_request_without_marks_is_left_as_it_is():
     body = {**AGENT, "messages": [{"role": "user", "content": "go"}]}
-    for key in ("cache_control", "system", "tools"):
+    for key in ("cache_control", "system", "tools", "context_management"):
         body.pop(key)
     request = decode_messages(json.dumps(body).encode()).request
     assert without_cache_control(request) is request
+    assert without_hints(request, cached=False) is request
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "is_kept"),
+    [
+        ("thinking", {"type": "adaptive", "display": "omitted"}, False),
+        ("thinking", {"type": "adaptive", "other": 1}, True),
+        ("context_management", {"edits": [{"type": "clear_tool_uses_20250919"}]}, True),
+        ("context_management", {"edits": "x"}, True),
+        ("container", "c-1", True),
+    ],
+)
+def test_what_changes_the_answer_is_no_hint(field, value, is_kept):
+    body = {**AGENT, field: value}
+    request = decode_messages(json.dumps(body).encode()).request
+    assert (field in without_hints(request, cached=True).extra) == is_kept
 
 
 async def test_a_document_with_a_mark_goes_to_who_takes_documents():

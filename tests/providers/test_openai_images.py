@@ -183,14 +183,24 @@ def test_more_pictures_than_output_are_cut_to_it():
     assert read({"url": "u"}, usage=usage).usage.image_tokens == 5
 
 
-def test_a_price_that_the_provider_says_is_kept():
-    usage = read({"url": "u"}, usage={"cost_in_usd_ticks": 200_000_000}).usage
-    assert usage == Usage(billed=pico("0.02"))
+def test_a_price_that_xai_says_is_kept():
+    body = {"data": [{"url": "u"}], "usage": {"cost_in_usd_ticks": 200_000_000}}
+    assert AT_XAI.decode(json.dumps(body).encode()).usage == Usage(billed=pico("0.02"))
+
+
+@pytest.mark.parametrize("dialect", [OPENAI, ON_AZURE, LOCAL])
+def test_a_price_that_any_other_server_says_is_no_price(dialect):
+    body = {"data": [{"url": "u"}], "usage": {"cost_in_usd_ticks": 200_000_000}}
+    usage = dialect.decode(json.dumps(body).encode()).usage
+    assert usage == Usage(estimated=True)
 
 
 def test_a_usage_that_nobody_says_is_marked():
     assert read({"url": "u"}).usage == Usage(estimated=True)
-    assert read({"url": "u"}, usage={"cost_in_usd_ticks": -1}).usage.billed is None
+    for ticks in (-1, 0, "1", 10**400):
+        body = {"data": [{"url": "u"}], "usage": {"cost_in_usd_ticks": ticks}}
+        usage = AT_XAI.decode(json.dumps(body).encode()).usage
+        assert usage == Usage(estimated=True)
 
 
 @pytest.mark.parametrize(

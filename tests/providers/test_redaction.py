@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import tracemalloc
 from itertools import pairwise
 from urllib.parse import quote
 
@@ -101,6 +102,56 @@ def test_a_secret_in_a_body_is_masked_wherever_the_body_is_cut(
     assert passed.decode() == f"{before}{MASK}{after}"
 
 
+def masked_at_once(body: bytes, secrets: list[bytes]) -> bytes:
+    """Return *body* masked as a whole: byte by byte, and not as we do it."""
+    hidden = [False] * len(body)
+    joined = [False] * len(body)  # with the byte before it, in one secret
+    for at in range(len(body)):
+        for secret in secrets:
+            if body[at : at + len(secret)] == secret:
+                hidden[at : at + len(secret)] = [True] * len(secret)
+                joined[at + 1 : at + len(secret)] = [True] * (len(secret) - 1)
+    out = b""
+    for at, byte in enumerate(body):
+        if not hidden[at]:
+            out += bytes([byte])
+        elif not joined[at]:
+            out += MASK.encode()
+    return out
+
+
+WORDS = st.text("ab", min_size=16, max_size=90)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_what_is_masked_does_not_depend_on_where_a_body_is_cut(data):
+    # Of two letters: secrets overlap, begin alike, and repeat themselves.
+    secrets = data.draw(st.lists(WORDS, min_size=1, max_size=2))
+    if data.draw(st.booleans()):
+        around = st.text("ab", max_size=40)
+        secrets.append(data.draw(around) + secrets[0] + data.draw(around))
+    forms = MaskedForms(secrets)
+    parts = st.one_of(
+        st.sampled_from(secrets),
+        st.sampled_from(secrets).flatmap(
+            lambda s: st.integers(0, len(s)).flatmap(
+                lambda n: st.sampled_from([s[:n], s[n:]])
+            )
+        ),
+        st.text("ab.", max_size=20),
+    )
+    body = "".join(data.draw(st.lists(parts, max_size=8))).encode()
+    cuts = data.draw(st.sets(st.integers(0, len(body))))
+    edges = sorted({0, len(body), *cuts})
+    pieces = [body[start:end] for start, end in pairwise(edges)]
+    if data.draw(st.booleans()):
+        pieces = [bytes([byte]) for byte in body]
+    mask = BodyMask(forms)
+    passed = b"".join([*map(mask.feed, pieces), mask.finish()])
+    assert passed == masked_at_once(body, [s.encode() for s in secrets])
+
+
 @pytest.mark.parametrize("prefix", [b"", b"B", b"Be", b"Bearer "])
 def test_the_base64_of_a_secret_in_a_body_is_masked_too(prefix):
     secret = "sk-canary-7f3a9c51d2"
@@ -120,11 +171,35 @@ def test_a_body_without_the_secret_is_passed_on_as_it_is(key, pieces):
 def test_an_event_is_not_held_back():
     mask = BodyMask(MaskedForms(["sk-canary-7f3a9c51d2"]))
     assert mask.feed(b'data: {"a": "sk-can"}\n\n') == b'data: {"a": "sk-can"}\n\n'
+    assert mask.feed(b"key sk-canary-7f3a9c51d2") == f"key {MASK}".encode()
 
 
 def test_a_word_that_stands_in_for_a_key_is_not_masked_in_answers():
     mask = BodyMask(MaskedForms(["not-needed"]))
     assert mask.feed(b"a key is not-needed") == b"a key is not-needed"
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_of_two_secrets_that_may_have_begun_neither_is_passed_on(turn):
+    first, second = "a" * 20 + "b" * 100, "b" * 100 + "c" * 20
+    mask = BodyMask(MaskedForms([first, second][::turn]))
+    assert mask.feed(b"." + first[:-10].encode()) == b"."
+    assert mask.feed(b"b" * 10 + b"c" * 19) == MASK.encode()
+    assert mask.feed(b"c.") + mask.finish() == b"."
+
+
+def test_what_is_kept_to_find_a_token_is_no_multiple_of_its_prefixes():
+    token = "".join(f"{number:x}." for number in range(1000))
+    tracemalloc.start()
+    try:
+        forms = MaskedForms([token])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 * len(token)
+    mask = BodyMask(forms)
+    passed = mask.feed(token[:3000].encode()) + mask.feed(token[3000:].encode())
+    assert passed == MASK.encode()
 
 
 # Secrets that come and go

@@ -5,6 +5,7 @@ import hmac
 import json
 import os
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from urllib.parse import quote, urlsplit
@@ -22,6 +23,8 @@ from duckservice.errors import (
 )
 from duckservice.providers.auth import Again
 from duckservice.providers.auth.aws import AwsCredentials, sign
+from duckservice.providers.auth.library import Library
+from duckservice.providers.auth.renewal import RETRY
 from duckservice.providers.bedrock.models import in_path
 from tests.providers.http_client import open_client
 from tests.recordings import FOLDER, needs_recordings
@@ -336,6 +339,97 @@ async def test_keys_that_cannot_be_renewed_now_may_be_later():
         await key_of(ours)
     assert type(caught.value) is ProviderError
     assert caught.value.retryable
+
+
+async def test_many_that_wait_for_keys_share_one_failure(monkeypatch, autojump_clock):
+    calls = 0
+
+    async def hang(self, call):
+        nonlocal calls
+        calls += 1
+        await trio.sleep(60)
+        raise ProviderTimeout("took more than 60 s", provider=self.provider)
+
+    monkeypatch.setattr(Library, "call", hang)
+    ours, started, errors = found(), trio.current_time(), []
+
+    async def ask() -> None:
+        with pytest.raises(ProviderTimeout) as caught:
+            await key_of(ours)
+        errors.append(caught.value)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(ask)
+    assert trio.current_time() == started + 60
+    assert calls == 1
+    assert len({id(error) for error in errors}) == 5
+
+
+async def expiring(fetch) -> AwsCredentials:
+    """Return credentials whose keys are to be renewed, but still hold, by now."""
+    ours = found()
+    now = datetime.now(UTC)
+    ours._found = credentials.RefreshableCredentials(
+        "AKIDFIRST", "s", "t", now + timedelta(hours=6), fetch, "test"
+    )
+    assert await key_of(ours) == "AKIDFIRST"
+    ours._found._expiry_time = now + timedelta(minutes=12)
+    return ours
+
+
+async def test_while_one_renews_the_keys_the_others_go_on_with_the_old_ones():
+    started, go = trio.Event(), threading.Event()
+
+    def fetch():
+        trio.from_thread.run_sync(started.set)
+        go.wait()
+        expiry = datetime.now(UTC) + timedelta(hours=6)
+        return {
+            "access_key": "AKIDSECOND",
+            "secret_key": "s",
+            "token": "t",
+            "expiry_time": expiry.isoformat(),
+        }
+
+    ours = await expiring(fetch)
+    try:
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(key_of, ours)
+                await started.wait()
+                assert await key_of(ours) == "AKIDFIRST"
+                go.set()
+    finally:
+        go.set()
+    assert await key_of(ours) == "AKIDSECOND"
+
+
+async def test_a_renewal_that_fails_is_not_tried_again_at_each_request(mock_clock):
+    tries = 0
+
+    def fetch():
+        nonlocal tries
+        tries += 1
+        raise OSError("nobody there")
+
+    ours = await expiring(fetch)
+    assert [await key_of(ours) for _ in range(3)] == ["AKIDFIRST"] * 3
+    assert tries == 1
+    mock_clock.jump(RETRY)
+    assert await key_of(ours) == "AKIDFIRST"
+    assert tries == 2
+
+
+async def test_keys_that_hold_are_no_reason_for_a_thread(machine, monkeypatch):
+    write_keys(machine, "AKIDFILE")
+    ours = found()
+    static = await key_of(ours)
+    renewable = await expiring(lambda: pytest.fail("not due"))
+    renewable._found._expiry_time += timedelta(hours=6)
+    monkeypatch.setattr(Library, "call", lambda *_: pytest.fail("a thread"))
+    assert (static, await key_of(ours)) == ("AKIDFILE", "AKIDFILE")
+    assert await key_of(renewable) == "AKIDFIRST"
 
 
 # Keys that are refused

@@ -8,11 +8,15 @@ import pytest
 
 from duckservice.errors import InvalidRequest
 from duckservice.gateway.wire.openai_chat import decode_chat
+from duckservice.gateway.wire.openai_responses import decode_responses
 from duckservice.providers.turns import check_turns
 from tests.e2e.makers import MAKERS
 from tests.providers.asking import made
 
 ASKED = {"role": "user", "content": "go"}
+
+
+SAID = {"role": "assistant", "content": "one moment"}
 
 
 def calling(*ids: str) -> dict:
@@ -36,6 +40,8 @@ LEGAL = [
     (calling("a", "b"), result("b"), result("a"), ASKED),
     (calling("a"), result("a"), calling("b"), result("b"), ASKED),
     (calling("a"),),
+    (calling("a"), calling("b"), result("b"), result("a"), ASKED),
+    (calling("a"), SAID, result("a"), ASKED),
 ]
 
 ILLEGAL = [
@@ -43,6 +49,8 @@ ILLEGAL = [
     ((calling("a"), result("b")), "messages[2].content[0]"),
     ((calling("a"), ASKED), "messages[1]"),
     ((calling("a", "b"), result("a"), ASKED), "messages[1]"),
+    ((calling("a"), calling("b"), result("b"), ASKED), "messages[1]"),
+    ((calling("a", "b"), result("a"), SAID, result("b")), "messages[1]"),
 ]
 
 
@@ -59,6 +67,15 @@ def test_a_result_without_its_call_and_a_call_without_its_result_are_named(
         check_turns(read(*messages), provider="up")
     assert caught.value.param == field
     assert caught.value.provider == "up"
+
+
+def test_a_call_that_is_an_item_of_its_own_is_named_itself():
+    said = {"type": "message", "role": "assistant", "content": "one moment"}
+    call = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
+    body = {"model": "m", "input": [ASKED, said, call, ASKED]}
+    with pytest.raises(InvalidRequest) as caught:
+        check_turns(decode_responses(json.dumps(body).encode()).request, provider="up")
+    assert caught.value.param == "input[2]"
 
 
 @pytest.mark.parametrize("name", ["anthropic", "bedrock", "cohere"])

@@ -5,9 +5,11 @@ What each provider's test takes for the same stands there, with the reason.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from duckservice.providers.openai_request import SCHEMA_NAME
 from tests.sdks.sending import Sent
 
 
@@ -30,6 +32,29 @@ def without_nulls(value: Any) -> Any:
             return [without_nulls(item) for item in value]
         case _:
             return value
+
+
+def arguments_read(body: Any) -> Any:
+    """Return *body* with the arguments of calls as values.
+
+    They are a text of JSON, of which a client of Anthropic's gives the value alone.
+    """
+    for message in body.get("messages", ()):
+        for call in message.get("tool_calls", ()):
+            function = call["function"]
+            function["arguments"] = json.loads(function["arguments"])
+    return body
+
+
+def named(body: Any) -> Any:
+    """Return *body* with the schema's name in place of the one that we make up.
+
+    Clients of Anthropic's give none, and OpenAI's format wants one.
+    """
+    wanted = body.get("response_format", {}).get("json_schema", {})
+    if wanted.get("name") == SCHEMA_NAME:
+        wanted["name"] = "verdict"
+    return body
 
 
 def _differ(path: str, ours: Any, theirs: Any) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -19,6 +20,9 @@ from tests.upstream import Request, open_upstream
 
 KEY: Final = "canary-key-8d51f06ae2c7b3a94d5e6f708192a3b4"
 
+_SIGNATURE: Final = re.compile(r"(?<=/)\d{8}(?=/)|, ?SignedHeaders=.*")
+"""What no two signatures of AWS's have in common: the day, and all behind the scope."""
+
 
 @attrs.frozen(kw_only=True)
 class Sent:
@@ -29,6 +33,8 @@ class Sent:
     key: tuple[tuple[str, str], ...]
     """The headers that carry the key, it being replaced by ``KEY``."""
     body: Any
+    request: Request = attrs.field(eq=False, repr=False)
+    """All of it."""
 
     @classmethod
     def of(cls, request: Request) -> Sent:
@@ -37,11 +43,14 @@ class Sent:
         return cls(
             line=lines[0].removesuffix(" HTTP/1.1"),
             key=tuple(
-                (name.lower(), value.replace(KEY, "KEY"))
-                for name, value in headers
-                if KEY in value
+                sorted(
+                    (name.lower(), _SIGNATURE.sub("", value).replace(KEY, "KEY"))
+                    for name, value in headers
+                    if KEY in value
+                )
             ),
             body=json.loads(request.body),
+            request=request,
         )
 
 
@@ -80,11 +89,13 @@ async def sent_by_us(
 async def provider_at(maker: Maker, url: str) -> AsyncGenerator[Provider]:
     """Make *maker*'s adapter talk to the upstream at *url*."""
     config = ProviderConfig(
-        name="up",
-        adapter=maker.adapter,  # type: ignore[arg-type]
-        api_key=Secret(KEY),
-        base_url=url + maker.path,
-        **maker.config,
+        **{
+            "name": "up",
+            "adapter": maker.adapter,
+            "api_key": Secret(KEY),
+            "base_url": url + maker.path,
+            **maker.config,
+        }
     )
     provider = make_provider(config)
     try:

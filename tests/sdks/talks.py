@@ -135,9 +135,7 @@ def _asked(openai: Json, anthropic: Json | None) -> Talk:
     """Return a talk of one question, with these further fields."""
     return Talk(
         openai=_openai(user(PROMPT), **openai),
-        anthropic=None
-        if anthropic is None
-        else _anthropic(user(PROMPT), **anthropic),
+        anthropic=None if anthropic is None else _anthropic(user(PROMPT), **anthropic),
     )
 
 
@@ -249,6 +247,7 @@ TALKS: Final = {
         ),
     ),
 }
+
 
 def sayable(*without: str) -> list[Any]:
     """Return every talk in every format that has words for it, *without* some."""

@@ -12,7 +12,7 @@ from duckservice.gateway.wire.openai_embeddings import decode_embedding
 from tests.e2e.makers import COHERE
 from tests.e2e.running import json_answer
 from tests.sdks import talks
-from tests.sdks.meaning import differences
+from tests.sdks.meaning import arguments_read, differences
 from tests.sdks.sending import KEY, sent_by_sdk, sent_by_us
 from tests.sdks.talks import CALLS, PARAMETERS, RESULTS, TALKS, sayable
 
@@ -132,18 +132,12 @@ def asked(name: str) -> dict[str, Any]:
     }
 
 
-def normal(body: dict[str, Any]) -> dict[str, Any]:
-    return body  # to the letter
-
-
 @pytest.mark.parametrize(("name", "form"), sayable())
 async def test_a_request_is_what_the_sdk_sends(name, form):
     request = TALKS[name].request(form, MODEL)
     ours = await sent_by_us(COHERE, request, COHERE.text)
-    theirs = await sent_by_sdk(
-        COHERE.text, using(lambda sdk: sdk.chat(**asked(name)))
-    )
-    assert not differences(ours, theirs, normal)
+    theirs = await sent_by_sdk(COHERE.text, using(lambda sdk: sdk.chat(**asked(name))))
+    assert not differences(ours, theirs, arguments_read)
 
 
 async def test_a_request_for_a_stream_is_what_the_sdk_sends():
@@ -153,7 +147,7 @@ async def test_a_request_for_a_stream_is_what_the_sdk_sends():
         COHERE.text_stream,
         using(lambda sdk: list(sdk.chat_stream(**asked("greeting")))),
     )
-    assert not differences(ours, theirs, normal)
+    assert not differences(ours, theirs, arguments_read)
 
 
 async def test_a_request_for_embeddings_is_what_the_sdk_sends():
@@ -171,4 +165,4 @@ async def test_a_request_for_embeddings_is_what_the_sdk_sends():
             )
         ),
     )
-    assert not differences(ours, theirs, normal)
+    assert not differences(ours, theirs, arguments_read)

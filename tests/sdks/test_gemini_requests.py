@@ -29,9 +29,7 @@ def using(use: Callable[[Any], object]) -> Callable[[str], None]:
 
     def at(url: str) -> None:
         # Its default is v1 since 3.0; what we speak, as recorded, is v1beta.
-        options = types.HttpOptions(
-            base_url=url, api_version="v1beta", timeout=20_000
-        )
+        options = types.HttpOptions(base_url=url, api_version="v1beta", timeout=20_000)
         with genai.Client(api_key=KEY, http_options=options) as sdk:
             use(sdk.models)
 
@@ -208,7 +206,9 @@ async def test_a_request_for_a_stream_is_what_the_sdk_sends():
 
 
 async def test_a_request_for_embeddings_is_what_the_sdk_sends():
-    body = b'{"model": "gemini-embedding-001", "input": ["sun", "rain"], "dimensions": 8}'
+    body = (
+        b'{"model": "gemini-embedding-001", "input": ["sun", "rain"], "dimensions": 8}'
+    )
     ours = await sent_by_us(GEMINI, decode_embedding(body).request, VECTORS)
     theirs = await sent_by_sdk(
         VECTORS,

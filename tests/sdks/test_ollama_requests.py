@@ -53,7 +53,9 @@ def tool(name: str):
 
 def calls(*places: int) -> list:
     functions = (
-        ollama.Message.ToolCall.Function(name=CALLS[place][1], arguments=CALLS[place][2])
+        ollama.Message.ToolCall.Function(
+            name=CALLS[place][1], arguments=CALLS[place][2]
+        )
         for place in places
     )
     return [ollama.Message.ToolCall(function=function) for function in functions]
@@ -141,9 +143,7 @@ def normal(body: dict[str, Any]) -> dict[str, Any]:
 async def test_a_request_is_what_the_sdk_sends(name, form):
     request = TALKS[name].request(form, MODEL)
     ours = await sent_by_us(OLLAMA, request, OLLAMA.text)
-    theirs = await sent_by_sdk(
-        OLLAMA.text, using(lambda sdk: sdk.chat(**asked(name)))
-    )
+    theirs = await sent_by_sdk(OLLAMA.text, using(lambda sdk: sdk.chat(**asked(name))))
     assert not differences(ours, theirs, normal)
 
 

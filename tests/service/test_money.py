@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
 import attrs
+import httpx
 import pytest
 import trio
 
 from duckservice.call import CallOptions
-from duckservice.completion import EmbeddingRequest
-from duckservice.config import PriceConfig, RetryConfig, RoutingConfig
+from duckservice.completion import (
+    ChatRequest,
+    Completion,
+    EmbeddingRequest,
+    ImageRequest,
+    Images,
+    Message,
+    TextPart,
+    ToolCall,
+    ToolResult,
+    Usage,
+    UsageReport,
+)
+from duckservice.config import BudgetConfig, PriceConfig, RetryConfig, RoutingConfig
+from duckservice.core.pricing import pico
 from duckservice.errors import (
+    BadProviderResponse,
     BudgetExceeded,
     DuckError,
     ProviderError,
     ProviderTimeout,
+    Unavailable,
 )
 from duckservice.events import AttemptEnded
 from duckservice.providers.mock import MockProvider
@@ -123,3 +143,183 @@ async def test_a_fallback_model_of_a_failing_provider_takes_from_its_retry_budge
                 await service.complete(chat())
             await trio.testing.wait_all_tasks_blocked()
         assert 60 <= service.parts.board.providers["a"].requests <= 50 * 1.1 + 10
+
+
+BUDGET = {"all": BudgetConfig(limit_usd="100", window="day")}
+
+
+async def test_a_turn_that_brings_back_a_signature_is_allowed_under_a_limit(
+    autojump_clock,
+) -> None:
+    signature = {"extra_content": {"google": {"thought_signature": "SIG"}}}
+    call = ToolCall(id="a", name="f", arguments="{}", extra=signature)
+    result = ToolResult(tool_call_id="a", content=(TextPart(text="1"),))
+    request = attrs.evolve(
+        chat(max_tokens=9),
+        messages=(
+            Message.of("user", "x"),
+            Message(role="assistant", parts=(call,)),
+            Message(role="tool", parts=(result,)),
+        ),
+    )
+    config = attrs.evolve(mock_config("a"), budgets=BUDGET)
+    async with running(config, a=MockProvider("a")) as (service, _):
+        answer = await service.complete(request, CallOptions(max_cost=pico("1")))
+        assert answer.report.cost is not None
+
+
+@pytest.mark.parametrize(
+    ("request_", "why"),
+    [
+        (chat(), "max_tokens"),
+        (chat(max_tokens=9, extra={"web_search_options": {}}), "web_search_options"),
+        (ImageRequest(model="mock-1", prompt="x"), "how large pictures"),
+    ],
+)
+async def test_a_refusal_says_what_it_is_that_has_no_bound(
+    autojump_clock, monkeypatch, request_, why
+) -> None:
+    provider = MockProvider("a")
+    monkeypatch.setattr(provider, "image_bound", lambda _: None)
+    monkeypatch.setattr(provider, "check", lambda _: None)
+    config = attrs.evolve(mock_config("a"), budgets=BUDGET)
+    async with running(config, a=provider) as (service, _):
+        ask = (
+            service.generate_images
+            if isinstance(request_, ImageRequest)
+            else service.complete
+        )
+        for options in (CallOptions(), CallOptions(max_cost=1)):
+            with pytest.raises(BudgetExceeded, match="cannot be bounded") as caught:
+                await ask(request_, options)
+            assert why in caught.value.message
+            assert ("max_tokens" in caught.value.message) == (why == "max_tokens")
+
+
+async def test_a_refusal_says_that_a_model_has_no_price(
+    autojump_clock, monkeypatch
+) -> None:
+    provider = MockProvider("a")
+    monkeypatch.setattr(provider, "estimate_cost", lambda _usage, _model: None)
+    config = attrs.evolve(mock_config("a"), budgets=BUDGET)
+    async with running(config, a=provider) as (service, _):
+        for options in (CallOptions(), CallOptions(max_cost=1)):
+            with pytest.raises(
+                BudgetExceeded, match=r"'a' has no price for .*'mock-1'"
+            ):
+                await service.complete(chat(max_tokens=9), options)
+
+
+async def test_what_a_provider_adds_unseen_is_in_the_worst_cost(monkeypatch) -> None:
+    provider = MockProvider("a", price=PriceConfig(input="0.000001", output="0"))
+    without = worst_cost(provider, chat(max_tokens=9))
+    assert without is not None
+    more = attrs.evolve(provider.capabilities, hidden_prompt_tokens=500)
+    monkeypatch.setattr(MockProvider, "capabilities", more)
+    assert worst_cost(provider, chat(max_tokens=9)) == without + 500
+
+
+async def test_tokens_that_are_not_charged_are_counted_and_not_paid(
+    autojump_clock, monkeypatch
+) -> None:
+    provider = MockProvider("a", price=PriceConfig(input="1", output="1"))
+    said = Usage(
+        input_tokens=500,
+        output_tokens=11,
+        billed_input_tokens=1,
+        billed_output_tokens=9,
+    )
+    whole, stream = provider.complete, provider.stream
+
+    async def complete(request: ChatRequest) -> Completion:
+        return attrs.evolve(await whole(request), usage=said)
+
+    @asynccontextmanager
+    async def streamed(request: ChatRequest) -> AsyncIterator[AsyncIterator[Any]]:
+        async with stream(request) as batches:
+
+            async def changed() -> AsyncIterator[Any]:
+                async for batch in batches:
+                    yield tuple(
+                        UsageReport(usage=said) if isinstance(c, UsageReport) else c
+                        for c in batch
+                    )
+
+            yield changed()
+
+    monkeypatch.setattr(provider, "complete", complete)
+    monkeypatch.setattr(provider, "stream", streamed)
+    config = attrs.evolve(mock_config("a"), budgets=BUDGET)
+    async with running(config, a=provider) as (service, _):
+        await service.complete(chat(max_tokens=20))
+        async with service.stream(chat(max_tokens=20)) as answer:
+            async for _batch in answer.batches:
+                pass
+        await trio.testing.wait_all_tasks_blocked()
+        paid = 2 * (1 + 9) * 10**6
+        assert answer.report.cost == paid // 2
+        (row,) = (await service.costs("total", None))["rows"]
+        assert pico(row["cost_usd"]) == paid
+        assert row["input_tokens"] == 1000
+        (state,) = service.budgets()
+        assert pico(state["spent_usd"]) == paid
+
+
+PICTURE = ImageRequest(model="mock-1", prompt="a duck")
+
+
+def because(error: DuckError, cause: Exception) -> DuckError:
+    error.__cause__ = cause
+    return error
+
+
+def failing_once(name: str, error: DuckError, monkeypatch) -> MockProvider:
+    """Return a provider that raises *error*, as it is, for the first pictures."""
+    provider = MockProvider(name)
+    draw = provider.generate_images
+    errors = [error]
+
+    async def fail_once(request: ImageRequest) -> Images:
+        if errors:
+            raise errors.pop()
+        return await draw(request)
+
+    monkeypatch.setattr(provider, "generate_images", fail_once)
+    return provider
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ProviderTimeout("no answer", provider="a"),
+        BadProviderResponse("not a picture", provider="a"),
+        Unavailable("restarted", provider="a"),
+        because(ProviderError("closed", provider="a"), httpx.ReadError("")),
+    ],
+)
+async def test_a_picture_that_may_be_made_already_is_not_asked_for_again(
+    autojump_clock, monkeypatch, error
+) -> None:
+    for names in (["a"], ["a", "b"]):
+        providers = {name: failing_once(name, error, monkeypatch) for name in names}
+        async with running(mock_config(*names), **providers) as (service, events):
+            with pytest.raises(type(error)) as caught:
+                await service.generate_images(PICTURE)
+            (ended,) = [each for each in events if isinstance(each, AttemptEnded)]
+        assert not caught.value.retryable
+        assert ended.estimated
+        assert ended.output_tokens > 0
+
+
+@pytest.mark.parametrize("cause", [httpx.ConnectTimeout(""), httpx.ConnectError("")])
+async def test_a_picture_that_was_never_asked_for_is_asked_for_again(
+    autojump_clock, monkeypatch, cause
+) -> None:
+    error = because(ProviderTimeout("no connection", provider="a"), cause)
+    provider = failing_once("a", error, monkeypatch)
+    async with running(mock_config("a"), a=provider) as (service, events):
+        report = (await service.generate_images(PICTURE)).report
+        first, _second = [each for each in events if isinstance(each, AttemptEnded)]
+    assert report.attempts == 2
+    assert not report.cost_estimated
+    assert first.cost_usd == "0"

@@ -570,3 +570,64 @@ async def test_all_providers_are_checked_side_by_side_and_a_silent_one_is_given_
         ("c", False),
     ]
     assert "no answer within" in found[0]["detail"]
+
+
+async def asked(service, model: str) -> str | None:
+    return (await service.complete(chat(model=model))).report.provider
+
+
+async def test_who_names_a_model_comes_before_who_serves_any(autojump_clock) -> None:
+    models = {"local": ("*",), "named": ("gpt-4o", "*")}
+    config = mock_config(*models)
+    config = attrs.evolve(
+        config,
+        providers={
+            name: attrs.evolve(its, models=models[name], priority=1)
+            for name, its in config.providers.items()
+        },
+    )
+    instances = {name: MockProvider(name, models=models[name]) for name in models}
+    async with running(config, **instances) as (service, _):
+        assert await asked(service, "gpt-4o") == "named"
+        assert await asked(service, "other") == "local"
+        assert [g.config.name for g in service.candidates("gpt-4o")] == [
+            "named",
+            "local",
+        ]
+
+
+async def test_who_says_nothing_of_models_serves_what_nobody_names(
+    autojump_clock,
+) -> None:
+    config = mock_config("local", "named")
+    named = attrs.evolve(config.providers["named"], models=("gpt-*",))
+    config = attrs.evolve(config, providers=dict(config.providers) | {"named": named})
+    instances = {
+        "local": MockProvider("local", models=("*",)),
+        "named": MockProvider("named", models=("gpt-*",)),
+    }
+    async with running(config, **instances) as (service, _):
+        assert await asked(service, "gpt-4o") == "named"
+        assert await asked(service, "llama") == "local"
+        assert [g.config.name for g in service.candidates("gpt-4o")] == ["named"]
+
+
+async def test_a_failure_names_the_stand_in_that_could_not_be_asked(
+    autojump_clock,
+) -> None:
+    class Strict(MockProvider):
+        def check(self, request):
+            if request.seed is not None:
+                message = "seed: cannot be translated"
+                raise InvalidRequest(message, provider="b", param="seed")
+
+    config = mock_config("a", "b", fallbacks={"mock-1": ("other",)})
+    instances = {
+        "a": MockProvider("a", MockScript(failure_rate=1.0), models=("mock-1",)),
+        "b": Strict("b", models=("other",)),
+    }
+    async with running(config, **instances) as (service, _):
+        with pytest.raises(ProviderError) as caught:
+            await service.complete(chat(seed=1))
+        assert "b was not asked: seed: cannot be translated" in str(caught.value)
+        assert await asked(service, "mock-1") == "b"

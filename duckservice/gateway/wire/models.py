@@ -21,7 +21,8 @@ def encode_models(
 ) -> bytes:
     """Write the body of a reply of ``/v1/models``: one page with all of them.
 
-    With *detail*, each has its ``offers``, and the page its ``price_list``.
+    With *detail*, each has its ``offers``; the page its ``price_list``, and who did not
+    say what it has.
     """
     body: dict[str, Any] = {
         "object": "list",
@@ -32,6 +33,7 @@ def encode_models(
     }
     if detail is not None:
         body["price_list"] = detail["price_list"]
+        body["silent_providers"] = detail["silent_providers"]
     return _encode(body)
 
 

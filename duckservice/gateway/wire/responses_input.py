@@ -9,7 +9,7 @@
 
 What the assistant says in one turn comes as several items and becomes one
 message, for that is what every other format calls it; a second ``message``
-begins another. The ids and states of items are not kept: they name what a
+begins another, unless a call stands between the two, whose result follows them. The ids and states of items are not kept: they name what a
 server has stored, and no server needs them where nothing is. Thoughts that
 hold nothing but an id are left out for the same reason.
 """
@@ -123,7 +123,12 @@ def _joined(items: Iterator[PlacedMessage | None]) -> Iterator[PlacedMessage]:
 def _is_more_of(turn: PlacedMessage, item: PlacedMessage) -> bool:
     if turn.role != "assistant" or item.role != "assistant" or item.extra:
         return False
-    return not (_is_message(item) and _is_message(turn))
+    if not (_is_message(item) and _is_message(turn)):
+        return True
+    # A result ends the turn: the calls in it are still open, and in most formats
+    # nothing but their results may stand behind them.
+    is_calling = any(isinstance(part, ToolCall) for part in turn.parts)
+    return is_calling and not turn.extra
 
 
 def _is_message(message: PlacedMessage) -> bool:

@@ -20,7 +20,9 @@ from duckservice.providers.openai_variant import (
 from duckservice.providers.remote import Dialect
 
 VARIANT: Final = OpenAIVariant(
-    capabilities=Capabilities(embeddings=True, cache_control=True),
+    capabilities=Capabilities(
+        embeddings=True, cache_control=True, hidden_prompt_tokens=1280
+    ),
     limit=limit_by_model,
     developer=True,
     asking=as_openrouter,

@@ -16,7 +16,9 @@ from duckservice.providers.openai_variant import OpenAIVariant, billed_in_ticks
 from duckservice.providers.remote import Dialect
 
 VARIANT: Final = OpenAIVariant(
-    capabilities=Capabilities(image_generation=True, stop_max=4, top_k=False),
+    capabilities=Capabilities(
+        image_generation=True, stop_max=4, top_k=False, hidden_prompt_tokens=512
+    ),
     asking=as_xai,
     billed=billed_in_ticks,
 )

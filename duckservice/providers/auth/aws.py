@@ -4,8 +4,9 @@
     else                             botocore's own chain: the profile, the environment,
                                      ~/.aws, SSO, the container, the instance
 
-Keys of the chain that expire are renewed in time by botocore, in a thread; if they
-are refused as expired all the same, the chain is asked anew.
+Keys of the chain that expire are renewed in time by botocore, in a thread and for all
+at once, as `Renewal` says; if they are refused as expired all the same, the chain is
+asked anew.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from importlib import import_module
 from typing import Any, Final, final
 from urllib.parse import urlsplit
 
-import trio
-
 from duckservice.config import Secret
 from duckservice.errors import DuckError, ProviderAuthError
 from duckservice.providers.auth import Again
-from duckservice.providers.auth.library import call_library
+from duckservice.providers.auth.library import Library
+from duckservice.providers.auth.renewal import Renewal
 
 EXTRA: Final = "aws"
 
@@ -67,13 +67,18 @@ class AwsCredentials:
         self._explicit = (access_key_id, secret_access_key, session_token)
         self._found: Any = None
         """botocore's credentials, once it has some."""
+        self._keys: Any = None
+        """What they were when they were last asked."""
         self._latest: _Owner | None = None
         """Whose the last signature is."""
         self._stale: _Owner | None = None
         """Whose keys were refused last as expired."""
         self._hopeless: _Owner | None = None
         """The same, once it is known that there are no others."""
-        self._finding = trio.Lock()
+        self._library = Library(provider=provider, extra=EXTRA, passing=_may_pass)
+        self._renewal = Renewal[Any](
+            fresh=self._fresh, valid=self._valid, fetch=self._fetch
+        )
 
     def __repr__(self) -> str:
         return f"<AwsCredentials of {self._provider} in {self._region}>"
@@ -83,12 +88,11 @@ class AwsCredentials:
 
         Raises `ProviderAuthError` if there are no keys, or botocore is not installed.
         """
-        keys = await self._keys()
         made = sign(
             method,
             url,
             body,
-            keys=keys,
+            keys=await self._renewal.get(),
             region=self._region,
             service=self._service,
             headers={"content-type": CONTENT_TYPE},
@@ -105,7 +109,7 @@ class AwsCredentials:
         owner = _owner(headers)
         if owner != self._latest:  # others have taken their place already
             return Again(error)
-        self._found = None
+        self._found = self._keys = None
         if owner == self._hopeless:
             return error
         self._stale = owner
@@ -114,21 +118,27 @@ class AwsCredentials:
     async def aclose(self) -> None:
         """Nothing is open."""
 
-    async def _keys(self) -> Any:
-        """Return botocore's frozen credentials."""
-        if self._found is not None and not hasattr(self._found, "refresh_needed"):
-            return self._found.get_frozen_credentials()
-        # One thread at a time: the others find what it has found.
-        async with self._finding:
-            return await call_library(
-                self._provider, self._frozen, extra=EXTRA, passing=_may_pass
-            )
+    def _fresh(self) -> Any:
+        return None if self._is_due() else self._keys
 
-    def _frozen(self) -> Any:
+    def _valid(self) -> Any:
+        return None if self._is_due(0) else self._keys
+
+    def _is_due(self, seconds: int | None = None) -> bool:
+        """Say whether the keys expire within *seconds*; None: soon, says botocore."""
+        renewable = hasattr(self._found, "refresh_needed")
+        return renewable and bool(self._found.refresh_needed(seconds))
+
+    async def _fetch(self) -> Any:
+        """Return botocore's frozen credentials."""
+        found, keys = await self._library.call(self._look)
+        self._found, self._keys = found, keys
+        return keys
+
+    def _look(self) -> tuple[Any, Any]:
         """Find or renew the keys; it blocks."""
-        if self._found is None:
-            self._found = self._find()
-        return self._found.get_frozen_credentials()
+        found = self._find() if self._found is None else self._found
+        return found, found.get_frozen_credentials()
 
     def _find(self) -> Any:
         access, secret, token = self._explicit

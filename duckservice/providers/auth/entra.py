@@ -9,7 +9,7 @@ from typing import Any, Final, final
 
 import attrs
 
-from duckservice.providers.auth.library import call_library
+from duckservice.providers.auth.library import Library
 from duckservice.providers.auth.tokens import Token
 
 SCOPE: Final = "https://cognitiveservices.azure.com/.default"
@@ -31,13 +31,16 @@ class DefaultEntraTokens:
     wall_clock: Callable[[], float] = time.time
     make: Callable[[], Any] | None = attrs.field(default=None, repr=False)
     """Makes the library's credential; by default ``DefaultAzureCredential``."""
-    _credential: Any = attrs.field(default=None, repr=False)
+    _credential: Any = attrs.field(default=None, init=False, repr=False)
+    _library: Library = attrs.field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Prepare the calls of the library; nothing is imported yet."""
+        self._library = Library(provider=self.provider, extra=EXTRA, passing=_may_pass)
 
     async def fetch(self) -> Token:
         """Return a new token."""
-        return await call_library(
-            self.provider, self._fetch, extra=EXTRA, passing=_may_pass
-        )
+        return await self._library.call(self._fetch)
 
     def _fetch(self) -> Token:
         if self._credential is None:

@@ -23,7 +23,7 @@ import trio
 
 from duckservice.config import Secret
 from duckservice.errors import ProviderAuthError
-from duckservice.providers.auth.library import call_library
+from duckservice.providers.auth.library import Library
 from duckservice.providers.auth.oauth2 import RefreshToken
 from duckservice.providers.auth.token_endpoint import TokenEndpoint
 from duckservice.providers.auth.tokens import Token
@@ -48,8 +48,13 @@ class GoogleTokens:
     scope: str = SCOPE
     connect: float = 5.0
     wall_clock: Callable[[], float] = time.time
-    _library: Any = attrs.field(default=None, repr=False)
+    _found: Any = attrs.field(default=None, init=False, repr=False)
     """google-auth's credentials, which know when they are to be renewed."""
+    _library: Library = attrs.field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Prepare the calls of the library; nothing is imported yet."""
+        self._library = Library(provider=self.provider, extra=EXTRA, passing=_may_pass)
 
     async def fetch(self) -> Token:
         """Return a new token."""
@@ -76,11 +81,8 @@ class GoogleTokens:
             "iat": now,
             "exp": now + _JWT_LIFETIME,
         }
-        assertion = await call_library(
-            self.provider,
-            lambda: _signed(info, claims),
-            extra=EXTRA,
-            secrets=[private_key],
+        assertion = await self._library.call(
+            lambda: _signed(info, claims), secrets=[private_key]
         )
         endpoint = self._endpoint(url, assertion)
         form = {"grant_type": _JWT_BEARER, "assertion": assertion}
@@ -100,11 +102,11 @@ class GoogleTokens:
 
     async def _by_library(self, file: Path | None) -> Token:
         def fetch() -> Token:
-            if self._library is None:
-                self._library = _library_credentials(file, self.scope)
-            return _refreshed(self._library, self.wall_clock)
+            if self._found is None:
+                self._found = _library_credentials(file, self.scope)
+            return _refreshed(self._found, self.wall_clock)
 
-        return await call_library(self.provider, fetch, extra=EXTRA, passing=_may_pass)
+        return await self._library.call(fetch)
 
     def _endpoint(self, url: str, *secrets: str) -> TokenEndpoint:
         try:

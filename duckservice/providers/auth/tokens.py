@@ -1,18 +1,11 @@
-"""Bearer tokens that expire: kept, renewed in time, and fetched by one for all.
+"""Bearer tokens that expire, renewed in time, as `Renewal` says.
 
-    fresh      it is used
-    ageing     one request renews it, the others go on with the old one
-    expired    one request fetches a new one, the others wait for it
-    refused    it is not used again; a new one is fetched, once: if that is refused
-               soon as well, the error is the answer
-
-A renewal that fails while the old token still holds is tried again later.
+A token that is refused is not used again; a new one is fetched, once: if that is
+refused soon as well, the error is the answer.
 """
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol, final
 
@@ -21,13 +14,10 @@ import trio
 
 from duckservice.errors import DuckError, ProviderAuthError
 from duckservice.providers.auth import Again
+from duckservice.providers.auth.renewal import Renewal
 
 EARLY: Final = 120.0
 """Seconds before its end at which a token is renewed; a fifth of a short life."""
-RETRY: Final = 10.0
-"""Seconds between two tries to renew a token that still holds."""
-REFUSAL_HOLDS: Final = 5.0
-"""Seconds for which a refusal that waiting does not cure is not asked for again."""
 RENEWED: Final = 60.0
 """Seconds in which a token that replaces a refused one is not replaced again."""
 
@@ -70,14 +60,11 @@ class BearerTokens:
     ) -> None:
         self._source = source
         self._clock = clock
-        self._lock = trio.Lock()
-        self._fetches = 0
-        """How many have come to an end."""
         self._held: _Held | None = None
-        self._failure: DuckError | None = None
-        self._not_before = -math.inf
-        """When to ask again after a failure."""
         self._was_refused = False
+        self._renewal = Renewal(
+            fresh=self._fresh, valid=self._valid, fetch=self._fetch, clock=clock
+        )
 
     def __repr__(self) -> str:
         return f"<BearerTokens of {self._source!r}>"
@@ -89,14 +76,7 @@ class BearerTokens:
         body: bytes,  # noqa: ARG002
     ) -> Mapping[str, str]:
         """Return the header with a token that holds; it may wait for one."""
-        held, now = self._held, self._clock()
-        if held is not None:
-            if now < held.renew_at:
-                return held.headers
-            busy = self._lock.locked() or now < self._not_before
-            if now < held.expires_at and busy:
-                return held.headers
-        return await self._renewed()
+        return await self._renewal.get()
 
     def refused(self, headers: Mapping[str, str], error: DuckError) -> DuckError:
         """Drop the token, and return `Again`, if a new one may do better."""
@@ -113,37 +93,21 @@ class BearerTokens:
     async def aclose(self) -> None:
         """Nothing is open."""
 
-    async def _renewed(self) -> Mapping[str, str]:
-        before = self._fetches
-        async with self._lock:
-            held, now = self._held, self._clock()
-            if held is not None and now < held.renew_at:
-                return held.headers
-            failure = self._failure
-            if failure is not None and (
-                self._fetches != before or now < self._not_before
-            ):
-                if held is not None and now < held.expires_at:
-                    return held.headers
-                # One error in many tasks would collect all their tracebacks.
-                raise copy.copy(failure)
-            return await self._fetched(held)
+    def _fresh(self) -> Mapping[str, str] | None:
+        held = self._held
+        if held is None or self._clock() >= held.renew_at:
+            return None
+        return held.headers
 
-    async def _fetched(self, held: _Held | None) -> Mapping[str, str]:
-        try:
-            token = await self._source.fetch()
-        except DuckError as error:
-            now = self._clock()
-            self._fetches += 1
-            self._failure = error
-            if held is not None and now < held.expires_at:
-                self._not_before = now + RETRY
-                return held.headers
-            self._not_before = now if error.retryable else now + REFUSAL_HOLDS
-            raise
+    def _valid(self) -> Mapping[str, str] | None:
+        held = self._held
+        if held is None or self._clock() >= held.expires_at:
+            return None
+        return held.headers
+
+    async def _fetch(self) -> Mapping[str, str]:
+        token = await self._source.fetch()
         now = self._clock()
-        self._fetches += 1
-        self._failure = None
         new = self._held = _Held(
             headers={"authorization": f"Bearer {token.value}"},
             since=now,

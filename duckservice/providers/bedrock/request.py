@@ -64,7 +64,7 @@ def encode(request: ChatRequest, *, provider: str) -> bytes:
         "inferenceConfig": _inference(request),
         "additionalModelRequestFields": _of_the_model(request),
         "outputConfig": _output(request.response_format),
-        "requestMetadata": None if request.user is None else {"user": request.user},
+        "requestMetadata": _metadata(request.user),
     }
     if (tier := request.extra.get("service_tier")) in _SERVICE_TIERS:
         parts["serviceTier"] = {"type": tier}
@@ -99,9 +99,6 @@ def _untranslatable(request: ChatRequest) -> Iterator[tuple[str, str]]:
         )
     if thinking_fields(request) is None:
         yield _reasoning_field(request), "this model cannot be told so on Bedrock"
-    if request.user is not None and not _METADATA.fullmatch(request.user):
-        field = "metadata.user_id" if request.format == "anthropic" else "user"
-        yield field, "Bedrock takes at most 256 letters, digits and :_@$#=/+,-."
     yield from _unfit_tools(request)
     wanted = request.response_format
     if wanted is not None and wanted.type == "json_schema" and wanted.schema is None:
@@ -167,6 +164,13 @@ def _prompt(request: ChatRequest, provider: str) -> Json:
             config["toolChoice"] = choice
         body["toolConfig"] = config
     return body
+
+
+def _metadata(user: str | None) -> Json | None:
+    """Return who asks, where AWS's alphabet can say it: no answer depends on it."""
+    if user is None or not _METADATA.fullmatch(user):
+        return None
+    return {"user": user}
 
 
 def _inference(request: ChatRequest) -> Json:

@@ -3,8 +3,8 @@
 What has no place in other formats is kept in the choice's ``extra``: the plan that
 some models make before they call tools, under ``tool_plan``, neither text nor
 thinking to Cohere's own SDK; and citations, under ``cohere_citations``. Usage is what
-the model has read and written, Cohere's own prompt included; what is billed is less,
-and in ``billed_units`` of the completion's ``extra``.
+the model has read and written, Cohere's own prompt included; what is charged is less:
+its ``billed_units``, which are what is priced, and in the completion's ``extra``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import attrs
 import msgspec
 
 from duckservice.completion import (
@@ -35,6 +36,7 @@ from duckservice.providers.reading import (
     Malformed,
     mapping_or_empty,
     text_or,
+    token_count,
     usage_of,
 )
 
@@ -111,16 +113,27 @@ def decode(body: bytes, errors: Classifier, origin: Origin) -> Completion:
 def usage(value: object) -> Usage | None:
     """Return the usage that Cohere states, None if it states none."""
     fields = mapping_or_empty(value)
-    tokens = mapping_or_empty(fields.get("tokens"))
-    tokens = tokens or mapping_or_empty(fields.get("billed_units"))
+    billed = mapping_or_empty(fields.get("billed_units"))
+    tokens = mapping_or_empty(fields.get("tokens")) or billed
     if not tokens:
         return None
-    return usage_of(
+    its = usage_of(
         input_tokens=tokens.get("input_tokens"),
         output_tokens=tokens.get("output_tokens"),
         cached=fields.get("cached_tokens"),
         reasoning=tokens.get("reasoning_tokens"),
     )
+    return attrs.evolve(
+        its,
+        billed_input_tokens=_charged(billed, "input_tokens"),
+        billed_output_tokens=_charged(billed, "output_tokens"),
+    )
+
+
+def _charged(billed: Mapping[str, Any], of: str) -> int | None:
+    # What is no count is not taken for nothing: then all tokens are priced.
+    count = billed.get(of)
+    return None if count != token_count(count) else token_count(count)
 
 
 def failure(

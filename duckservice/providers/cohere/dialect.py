@@ -27,6 +27,9 @@ CAPABILITIES: Final = Capabilities(
     n_max=1,
     stop_max=5,
     temperature_max=None,
+    # Up to 1,390 are recorded. They are charged only where Cohere forgets to say that
+    # they are not.
+    hidden_prompt_tokens=2048,
 )
 
 MODELS: Final = ("command*", "c4ai-*", "embed-*")

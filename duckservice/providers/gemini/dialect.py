@@ -24,6 +24,7 @@ from duckservice.providers.reading import UNREADABLE, Malformed, text_or
 from duckservice.providers.sse import SseParser
 
 CAPABILITIES: Final = Capabilities(
+    hidden_prompt_tokens=64,
     parallel_tools=False,
     embeddings=True,
     image_generation=True,

@@ -19,7 +19,7 @@ from duckservice.providers.gemini.dialect import (
     read_models,
 )
 from duckservice.providers.gemini.images import GoogleImages
-from duckservice.providers.hints import without_cache_control
+from duckservice.providers.hints import without_hints
 from duckservice.providers.origin import NAMELESS, Origin
 from duckservice.providers.remote import Dialect
 from duckservice.providers.vertex import claude
@@ -30,15 +30,15 @@ from duckservice.providers.vertex.place import GOOGLE_VERSION, Place, is_claude
 MODELS_PATH: Final = f"/{GOOGLE_VERSION}/publishers/google/models?pageSize=300"
 
 
-_CAPABILITIES: Final = attrs.evolve(CAPABILITIES, cache_control=True, stop_max=None)
+_CAPABILITIES: Final = attrs.evolve(
+    CAPABILITIES, cache_control=True, messages_as_written=True, stop_max=None
+)
 
 
 def _for(speaker: Dialect, request: ChatRequest) -> ChatRequest:
-    return (
-        request
-        if speaker.capabilities.cache_control
-        else without_cache_control(request)
-    )
+    if speaker.capabilities.messages_as_written or request.format != "anthropic":
+        return request
+    return without_hints(request, cached=False)
 
 
 @final

@@ -1,0 +1,227 @@
+"""Whose a thought is: a mark on what seals it, and who takes it back.
+
+A model that thinks seals its thoughts (a signature, encrypted content), and wants them
+back in later turns. Nobody else can do anything with them: another maker refuses the
+request. A client sends back what it was given, whoever is asked next; so what goes out
+says whose it is, and comes off again when it goes back there:
+
+    duck:gemini:CpcBAVz8k2...       handed out; to Gemini without the mark
+
+The thoughts of others are left out: they are no part of what was said, and to refuse
+them would end every conversation whose model changes. What has no mark was not handed
+out here: a client of the maker's own format has it from the maker, to whom it goes as
+it is. Only Claude's have no mark for clients of Anthropic's own format; they hold at
+every platform that has Claude.
+
+A thought without a seal goes to whoever takes such; the others are not told of it.
+Gemini also seals calls, beside which a client keeps it under a name that says whose it
+is: that has no mark, and is left out elsewhere too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import attrs
+
+from duckservice.completion import (
+    ChatRequest,
+    Chunk,
+    Completion,
+    ImagePart,
+    Message,
+    Part,
+    ReasoningDelta,
+    ReasoningPart,
+    TextPart,
+    ToolCall,
+    WireFormat,
+)
+from duckservice.config import AdapterName, Api
+from duckservice.placed_message import PlacedMessage
+from duckservice.providers.openai_variant import EXTRA_CONTENT
+
+_MARK: Final = "duck:"
+
+_CLAUDE: Final = "claude"
+
+
+@attrs.frozen
+class Thinker:
+    """Whoever seals thoughts with the same key, or takes them as its own."""
+
+    name: str
+    """Without a colon: it is a part of the mark."""
+    speaks: WireFormat | Literal["other"]
+    """The format in which its own clients would bring its thoughts."""
+    takes_open: bool = True
+    """Whether it takes thoughts that nothing seals."""
+    takes_googles: bool = False
+    """Whether it takes what Gemini puts beside calls and texts (`EXTRA_CONTENT`)."""
+    behind: str = ""
+    """Who it asks in turn, and whose thoughts it hands on."""
+
+
+def thinker_of(adapter: AdapterName, api: Api, model: str) -> Thinker:
+    """Return who thinks where *model* is asked."""
+    match adapter:
+        case "anthropic" | "vertex" | "bedrock" if "claude" in model:
+            # Anthropic says that its signatures hold at all of them.
+            return Thinker(_CLAUDE, "anthropic", takes_open=False)
+        case "anthropic":
+            return Thinker(adapter, "anthropic")
+        case "vertex" | "gemini":
+            return Thinker("gemini", "other", takes_googles=True)
+        case "openai" | "azure" if api == "responses":
+            return Thinker(adapter, "responses", takes_open=False)
+        case "openai" | "azure":  # whose thoughts are no part of a chat
+            return Thinker(f"{adapter}-chat", "openai", takes_open=False)
+        case _ if api == "responses":
+            return Thinker(f"{adapter}-responses", "responses")
+        case "openrouter" if "claude" in model:
+            return Thinker(adapter, "anthropic", behind=_CLAUDE)
+        case "openai-compatible":  # which Google's own endpoint is, too
+            return Thinker(adapter, "other", takes_googles=True)
+        case _:
+            return Thinker(adapter, "other")
+
+
+def marked_completion(
+    completion: Completion, thinker: Thinker, client: WireFormat
+) -> Completion:
+    """Return *completion* with a mark on what seals its thoughts."""
+    if not _is_marked_for(thinker, client):
+        return completion
+    choices = tuple(
+        attrs.evolve(
+            choice, parts=tuple(_marked_part(part, thinker) for part in choice.parts)
+        )
+        if any(_is_sealed(part) for part in choice.parts)
+        else choice
+        for choice in completion.choices
+    )
+    return attrs.evolve(completion, choices=choices)
+
+
+def marked_chunks(
+    chunks: list[Chunk], thinker: Thinker, client: WireFormat
+) -> list[Chunk]:
+    """Return *chunks* with a mark on what seals a thought; nearly none does."""
+    if not _is_marked_for(thinker, client):
+        return chunks
+    return [
+        attrs.evolve(
+            chunk,
+            signature=_marked(chunk.signature, thinker),
+            redacted=_marked(chunk.redacted, thinker),
+        )
+        if type(chunk) is ReasoningDelta and (chunk.signature or chunk.redacted)
+        else chunk
+        for chunk in chunks
+    ]
+
+
+def own_thoughts(request: ChatRequest, thinker: Thinker) -> ChatRequest:
+    """Return *request* with those thoughts only that *thinker* takes, without marks.
+
+    A message that holds nothing else goes with them.
+    """
+    if not any(map(_is_sealed_message, request.messages)):
+        return request
+    messages: list[Message] = []
+    for message in request.messages:
+        own = _own_message(message, thinker, request.format)
+        if own.parts or own.extra or not message.parts:
+            messages.append(own)
+    if not messages:  # nobody has said anything: let the provider's format judge
+        return request
+    return attrs.evolve(request, messages=tuple(messages))
+
+
+def _is_marked_for(thinker: Thinker, client: WireFormat) -> bool:
+    return thinker.name != _CLAUDE or client != "anthropic"
+
+
+def _is_sealed_message(message: Message) -> bool:
+    if message.extra and EXTRA_CONTENT in message.extra:
+        return True
+    return any(
+        type(part) is ReasoningPart or EXTRA_CONTENT in getattr(part, "extra", ())
+        for part in message.parts
+    )
+
+
+def _is_sealed(part: Part) -> bool:
+    return isinstance(part, ReasoningPart) and bool(part.signature or part.redacted)
+
+
+def _marked_part(part: Part, thinker: Thinker) -> Part:
+    if not isinstance(part, ReasoningPart):
+        return part
+    return attrs.evolve(
+        part,
+        signature=_marked(part.signature, thinker),
+        redacted=_marked(part.redacted, thinker),
+    )
+
+
+def _marked(seal: str | None, thinker: Thinker) -> str | None:
+    return f"{_MARK}{thinker.name}:{seal}" if seal else seal
+
+
+def _own_message(message: Message, thinker: Thinker, client: WireFormat) -> Message:
+    if not _is_sealed_message(message):
+        return message
+    kept = [_own_part(part, thinker, client) for part in message.parts]
+    parts = tuple(part for part in kept if part is not None)
+    extra = message.extra if thinker.takes_googles else _without_googles(message.extra)
+    if not isinstance(message, PlacedMessage):
+        return attrs.evolve(message, parts=parts, extra=extra)
+    places = tuple(
+        place
+        for part, place in zip(kept, message.places, strict=True)
+        if part is not None
+    )
+    return attrs.evolve(message, parts=parts, extra=extra, places=places)
+
+
+def _own_part(part: Part, thinker: Thinker, client: WireFormat) -> Part | None:
+    match part:
+        case ReasoningPart():
+            return _own_thought(part, thinker, client)
+        case TextPart(extra=extra) | ImagePart(extra=extra) | ToolCall(extra=extra):
+            if thinker.takes_googles or EXTRA_CONTENT not in extra:
+                return part
+            return attrs.evolve(part, extra=_without_googles(extra))
+        case _:
+            return part
+
+
+def _without_googles(extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    if EXTRA_CONTENT not in extra:
+        return extra
+    return {name: value for name, value in extra.items() if name != EXTRA_CONTENT}
+
+
+def _own_thought(
+    part: ReasoningPart, thinker: Thinker, client: WireFormat
+) -> ReasoningPart | None:
+    seal = part.redacted or part.signature
+    if not seal:
+        return part if thinker.takes_open else None
+    own = _own_seal(seal, thinker, client)
+    if own is None:
+        return None
+    if part.redacted:
+        return attrs.evolve(part, redacted=own)
+    return attrs.evolve(part, signature=own)
+
+
+def _own_seal(seal: str, thinker: Thinker, client: WireFormat) -> str | None:
+    """Return what seals a thought of *thinker*'s own; None: it is another's."""
+    if seal.startswith(_MARK):
+        name, _, own = seal.removeprefix(_MARK).partition(":")
+        return own if own and name in (thinker.name, thinker.behind) else None
+    # A Python program writes no format; it has what it has.
+    return seal if client in ("openai", thinker.speaks) else None
