@@ -1,7 +1,7 @@
 """How many tokens of a prompt are in fields that only one wire format knows.
 
-They are sent on as they are, and count with the bytes of their JSON; unless they say
-how to serve a request, or name what is somewhere else and may have any size.
+They are sent on as they are, and count with the bytes of their JSON, unless they name
+what is somewhere else and may have any size.
 """
 
 from __future__ import annotations
@@ -12,32 +12,8 @@ from typing import Any, cast
 
 TOKENS_PER_PART = 8
 
-OPTIONS = frozenset(
-    {
-        "cache_control",
-        "include",
-        "logit_bias",
-        "logprobs",
-        "max_tool_calls",
-        "metadata",
-        "phase",
-        "prefix",
-        "prompt_cache_key",
-        "prompt_cache_options",
-        "prompt_cache_retention",
-        "reasoning",
-        "safety_identifier",
-        "service_tier",
-        "store",
-        "stream_options",
-        "text",
-        "thinking",
-        "top_logprobs",
-        "usage",
-        "verbosity",
-    }
-)
-"""Fields of one wire format that say how to serve a request, not what to read."""
+_MARKS = frozenset({"cache_control"})
+"""They say how to serve a part, and nobody reads them."""
 
 _NOTES = frozenset({"annotations", "citations"})
 """They name files and pages that have been read, and have none read again."""
@@ -80,7 +56,7 @@ def extra_bound(extra: Mapping[str, Any]) -> int:
     """
     total = 0
     for name, value in extra.items():
-        passive = name in _NOTES or name in OPTIONS
+        passive = name in _NOTES or name in _MARKS
         if not passive and (reference := _reference({name: value})):
             msg = f"the size of what {reference!r} refers to is not known"
             raise Unbounded(msg)
@@ -113,7 +89,7 @@ def verbatim_bound(extra: Mapping[str, Any]) -> int:
     return sum(
         TOKENS_PER_PART + len(json_text({name: value}))
         for name, value in extra.items()
-        if name not in OPTIONS
+        if name not in _MARKS
     )
 
 

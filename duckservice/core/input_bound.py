@@ -27,7 +27,6 @@ from duckservice.completion import (
     ToolResult,
 )
 from duckservice.core.extra_bound import (
-    OPTIONS,
     TOKENS_PER_PART,
     Unbounded,
     extra_bound,
@@ -44,6 +43,33 @@ TOKENS_PER_IMAGE = {"low": 3_000}
 """By ``detail``; all others are `TOKENS_PER_IMAGE_MAX`."""
 TOKENS_PER_IMAGE_MAX = 50_000
 """The dearest known is gpt-4o-mini with 48,169 for a large image, 2,833 in low detail."""
+
+_OPTIONS = frozenset(
+    {
+        "cache_control",
+        "include",
+        "logit_bias",
+        "logprobs",
+        "max_tool_calls",
+        "metadata",
+        "phase",
+        "prefix",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "reasoning",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "stream_options",
+        "text",
+        "thinking",
+        "top_logprobs",
+        "usage",
+        "verbosity",
+    }
+)
+"""Fields of one wire format that say how to serve a request, not what to read."""
 
 _READ = frozenset({"documents", "output_config", "response_format", "tool_choice"})
 """Fields of a request, beside its messages, that the model reads as they are."""
@@ -76,7 +102,7 @@ def input_tokens_bound(request: ChatRequest, *, hidden_prompt: int = 0) -> int:
     for name, value in request.extra.items():
         if name in _READ:
             total += extra_bound({name: value})
-        elif name not in OPTIONS:
+        elif name not in _OPTIONS:
             msg = f"the size of what {name!r} brings in is not known"
             raise Unbounded(msg)
     if request.tools:

@@ -121,6 +121,10 @@ def message_bound(**extra) -> int:
             },
         ),
         OpaquePart(format="responses", value={"type": "reasoning", "id": "x" * 1000}),
+        OpaquePart(
+            format="anthropic", value={"type": "thinking", "thinking": "x" * 1000}
+        ),
+        TextPart(text="", extra={"text": "x" * 1000}),
     ],
 )
 def test_what_only_one_format_knows_counts_by_its_bytes(part):

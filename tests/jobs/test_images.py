@@ -12,7 +12,13 @@ import duckservice
 from duckservice.completion import ImageRequest
 from duckservice.config import RetryConfig
 from duckservice.core.job import JobState
-from duckservice.errors import Conflict, InvalidRequest, ModelNotFound, ProviderError
+from duckservice.errors import (
+    Conflict,
+    InvalidRequest,
+    ModelNotFound,
+    ProviderError,
+    ProviderTimeout,
+)
 from duckservice.job_json import job_fields, read_submission
 from duckservice.providers.mock_script import MockScript
 from duckservice.store.memory import MemoryStore, open_memory
@@ -50,6 +56,15 @@ async def test_a_request_that_fails_is_repeated(autojump_clock) -> None:
         id_ = (await service.jobs.submit(job())).job.id
         done = (await service.jobs.wait(id_)).job
         assert (done.state, done.attempt) == (JobState.COMPLETED, 2)
+
+
+async def test_what_may_have_been_made_is_not_made_again(autojump_clock) -> None:
+    script = MockScript(errors={1: ProviderTimeout("no answer", provider="a")})
+    async with running(mock_config("a"), a=mock("a", script)) as (service, _):
+        id_ = (await service.jobs.submit(job())).job.id
+        done = (await service.jobs.wait(id_)).job
+        assert (done.state, done.attempt) == (JobState.DISCARDED, 1)
+        assert done.cost > 0
 
 
 async def test_pictures_survive_the_service_that_took_them(autojump_clock) -> None:

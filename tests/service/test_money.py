@@ -38,7 +38,7 @@ from duckservice.errors import (
 from duckservice.events import AttemptEnded
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockScript
-from duckservice.spending import worst_cost
+from duckservice.spending import LEAST_REPLY, worst_cost
 
 from .conftest import chat, mock_config, running
 
@@ -217,6 +217,13 @@ async def test_what_a_provider_adds_unseen_is_in_the_worst_cost(monkeypatch) -> 
     more = attrs.evolve(provider.capabilities, hidden_prompt_tokens=500)
     monkeypatch.setattr(MockProvider, "capabilities", more)
     assert worst_cost(provider, chat(max_tokens=9)) == without + 500
+
+
+def test_a_reply_has_the_least_length_that_providers_give_it() -> None:
+    provider = MockProvider("a", price=PriceConfig(input="0", output="0.000001"))
+    assert worst_cost(provider, chat(max_tokens=1)) == LEAST_REPLY
+    assert worst_cost(provider, chat(max_tokens=1, n=3)) == 3 * LEAST_REPLY
+    assert worst_cost(provider, chat(max_tokens=500)) == 500
 
 
 async def test_tokens_that_are_not_charged_are_counted_and_not_paid(
