@@ -221,6 +221,8 @@ class Usage:
     """Of the input: read from the provider's cache."""
     cache_write_tokens: int = 0
     """Of the input: written to the provider's cache."""
+    hour_write_tokens: int = 0
+    """Of those written: kept for an hour, which costs more than the usual minutes."""
     reasoning_tokens: int = 0
     """Of the output: spent on reasoning."""
     image_tokens: int = 0

@@ -18,6 +18,7 @@ from duckservice.completion import (
 )
 from duckservice.core.job import JobKind, OnInterrupt, Submission
 from duckservice.providers import openai_request
+from duckservice.providers.openai_variant import COMPATIBLE
 
 _encode = msgspec.json.Encoder().encode
 _canonical = msgspec.json.Encoder(order="deterministic").encode
@@ -80,8 +81,11 @@ def _written(request: AnyRequest, options: JobOptions) -> tuple[JobKind, bytes]:
 
 
 def _chat(request: ChatRequest, *, stream: bool) -> bytes:
-    openai_request.check(request, provider="jobs", lenient=True)
-    return openai_request.encode(request, stream=stream, provider="jobs", lenient=True)
+    # Who will be asked is not known yet.
+    openai_request.check(request, provider="jobs", variant=COMPATIBLE)
+    return openai_request.encode(
+        request, stream=stream, provider="jobs", variant=COMPATIBLE
+    )
 
 
 def _embedding(request: EmbeddingRequest) -> bytes:

@@ -163,6 +163,7 @@ def _rates(price: Price) -> Json:
         "output": price.output,
         "cached_input": price.cached_input,
         "cache_write": price.cache_write,
+        "hour_write": price.hour_write,
         "image_output": price.image_output,
     }
     return {

@@ -26,7 +26,8 @@ _TRACES: Final = (
 )  # fmt: skip
 """One of these is in every text, in lower case, that `_SHAPES` matches."""
 
-_KEY_HEADER = re.compile("auth|cookie|key|secret|token", re.IGNORECASE)
+SECRET_NAME: Final = re.compile("auth|cookie|key|secret|token", re.IGNORECASE)
+"""It is in the name of a header whose value is secret."""
 
 _registered: set[str] = set()
 
@@ -47,8 +48,13 @@ def register_config(config: Config) -> None:
             for secret in provider.auth.secrets():
                 register_secret(secret)
         for name, value in provider.headers.items():
-            if _KEY_HEADER.search(name):
+            if SECRET_NAME.search(name):
                 register_secret(Secret(value))
+
+
+def masked(key: str) -> str:
+    """Return what may be shown of *key*: enough to tell it from its neighbours."""
+    return f"{MARK}{key[-4:]}" if len(key) >= 16 else MARK
 
 
 def _forms(value: str) -> set[str]:

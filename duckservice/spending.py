@@ -121,6 +121,11 @@ def _dearest(provider: Provider, most: Usage, model: str) -> int | None:
         for usage in (
             most,
             attrs.evolve(most, cache_write_tokens=most.input_tokens),
+            attrs.evolve(
+                most,
+                cache_write_tokens=most.input_tokens,
+                hour_write_tokens=most.input_tokens,
+            ),
             attrs.evolve(most, image_tokens=most.output_tokens),
         )
     ]

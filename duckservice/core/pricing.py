@@ -30,6 +30,8 @@ class Price:
     """Of tokens read from the provider's cache; as ``input`` where None."""
     cache_write: int | None = attrs.field(default=None, validator=optional(ge(0)))
     """Of tokens written to the provider's cache; as ``input`` where None."""
+    hour_write: int | None = attrs.field(default=None, validator=optional(ge(0)))
+    """Of those written to be kept for an hour; as ``cache_write`` where None."""
     image_output: int | None = attrs.field(default=None, validator=optional(ge(0)))
     """Of tokens that are pictures; as ``output`` where None."""
 
@@ -41,6 +43,7 @@ class Price:
         output: str,
         cached_input: str | None = None,
         cache_write: str | None = None,
+        hour_write: str | None = None,
         image_output: str | None = None,
     ) -> Price:
         """Return the price from decimal strings, in USD per million tokens.
@@ -53,6 +56,7 @@ class Price:
             output=_scaled(output, _PICO_PER_TOKEN),
             cached_input=_scaled_if_given(cached_input),
             cache_write=_scaled_if_given(cache_write),
+            hour_write=_scaled_if_given(hour_write),
             image_output=_scaled_if_given(image_output),
         )
 
@@ -97,6 +101,9 @@ def _more_for_cache(usage: Usage, tokens: int, price: Price) -> int:
     if usage.cache_write_tokens > 0 and price.cache_write is not None:
         written = min(usage.cache_write_tokens, tokens - cached)
         more += written * (price.cache_write - price.input)
+        if usage.hour_write_tokens > 0 and price.hour_write is not None:
+            kept = min(usage.hour_write_tokens, written)
+            more += kept * (price.hour_write - price.cache_write)
     return more
 
 

@@ -75,6 +75,7 @@ class _Usage(msgspec.Struct, gc=False):
     output_tokens: Any = None
     cache_read_input_tokens: Any = None
     cache_creation_input_tokens: Any = None
+    cache_creation: Any = None
     output_tokens_details: Any = None
 
 
@@ -407,6 +408,9 @@ def _usage(usage: _Usage) -> Usage:
         output_tokens=usage.output_tokens,
         cached=read,
         cache_write=written,
+        hour_write=mapping_or_empty(usage.cache_creation).get(
+            "ephemeral_1h_input_tokens"
+        ),
         reasoning=details.get("thinking_tokens"),
     )
 

@@ -35,7 +35,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import re
 import ssl
 from collections.abc import (
     AsyncGenerator,
@@ -71,6 +70,7 @@ from duckservice.providers.endpoint import Endpoint, RawHeaders
 from duckservice.providers.fast_transport import FastTransport
 from duckservice.providers.http_body import Body, closed_here, total_is_over
 from duckservice.providers.redaction import Secrets
+from duckservice.redaction import SECRET_NAME
 
 Classify: TypeAlias = Callable[[int, Mapping[str, str], bytes], DuckError]
 """From status, headers (names in lower case) and body to the error to raise.
@@ -84,10 +84,6 @@ _FIRST_BYTE: Final = TimeoutConfig().first_byte
 
 SENT_MAX: Final = 16
 """So often a request is sent, each time with another key or token."""
-
-_SECRET_NAME: Final = re.compile(
-    r"authorization|cookie|key|secret|token", re.IGNORECASE
-)
 
 # They log URLs and headers of every request.
 for _logger in ("httpx", "httpcore"):
@@ -246,10 +242,10 @@ class HttpClient:
 
         *started* is when the caller began to wait for an answer.
         """
+        first_byte = trio.current_time() + asked.first_byte
         total = started + self._timeout.total
-        deadline = min(trio.current_time() + asked.first_byte, total)
         proof, is_proven = None, False
-        with trio.CancelScope(deadline=deadline):
+        with trio.CancelScope(deadline=min(first_byte, total)):
             if self._credentials is not None:
                 proof = await self._prove(self._credentials, asked)
             is_proven = True
@@ -268,7 +264,7 @@ class HttpClient:
             )
             plain = _plain(raw.headers.raw)
             return proof, StreamResponse(raw.status_code, plain, body)
-        raise self._too_late(asked, is_total=deadline == total, is_proven=is_proven)
+        raise self._too_late(asked, is_total=total < first_byte, is_proven=is_proven)
 
     async def _prove(
         self, credentials: Credentials, asked: _Asked
@@ -429,7 +425,7 @@ def secrets_of(headers: Mapping[str, str | Secret]) -> Iterator[str]:
         elif value.startswith("Bearer "):
             yield value.removeprefix("Bearer ")
         # A signature is of one request, and of no use to who reads it later.
-        elif _SECRET_NAME.search(name) and name != "authorization":
+        elif SECRET_NAME.search(name) and name != "authorization":
             yield value
 
 

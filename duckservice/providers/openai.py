@@ -14,13 +14,12 @@ from duckservice.completion import (
     ModelInfo,
 )
 from duckservice.providers import openai_answer, openai_images, openai_request
-from duckservice.providers.adapter import Speaker
 from duckservice.providers.answer_stream import AnswerStream, what_it_is
 from duckservice.providers.capabilities import Capabilities
 from duckservice.providers.failures import Classifier
 from duckservice.providers.openai_embeddings import OpenAIEmbeddings
 from duckservice.providers.openai_images import ImageVariant
-from duckservice.providers.openai_variant import COMPATIBLE, OPENAI, OpenAIVariant
+from duckservice.providers.openai_variant import OPENAI, OpenAIVariant
 from duckservice.providers.origin import NAMELESS, Origin
 from duckservice.providers.reading import (
     UNREADABLE,
@@ -28,7 +27,7 @@ from duckservice.providers.reading import (
     number_or,
     text_or,
 )
-from duckservice.providers.remote import Dialect, ImagesDialect
+from duckservice.providers.remote import ImagesDialect
 
 MODELS: Final = (
     "gpt-3.5-*",
@@ -75,19 +74,13 @@ PLAIN_PATHS: Final = Paths()
 class OpenAIDialect:
     """The dialect of OpenAI and of all who speak its format.
 
-    In what they differ is their *variant*: OpenAI's own, or, *lenient*, that of a
-    server of which only the format is known. *pictures* are asked for only where the
-    variant's capabilities have them.
+    In what they differ is their *variant*. *pictures* are asked for only where its
+    capabilities have them.
     """
 
     provider: str
     errors: Classifier = attrs.field(repr=False)
-    lenient: bool = False
-    variant: OpenAIVariant = attrs.field(
-        default=attrs.Factory(
-            lambda self: COMPATIBLE if self.lenient else OPENAI, takes_self=True
-        )
-    )
+    variant: OpenAIVariant = OPENAI
     paths: Paths = PLAIN_PATHS
     pictures: ImageVariant = openai_images.COMPATIBLE
 
@@ -188,31 +181,6 @@ class OpenAIDialect:
             ),
             None,
         )
-
-
-def chat_or_responses(
-    speaker: Speaker,
-    variant: OpenAIVariant,
-    *,
-    paths: Paths = PLAIN_PATHS,
-    pictures: ImageVariant = openai_images.COMPATIBLE,
-) -> Dialect:
-    """Return the dialect of the one of OpenAI's two APIs that the config asks for."""
-    chat = OpenAIDialect(
-        provider=speaker.provider,
-        errors=speaker.errors,
-        variant=variant,
-        paths=paths,
-        pictures=pictures,
-    )
-    if speaker.config.api == "chat":
-        return chat
-    # Here, because it stands on this module.
-    from duckservice.providers.responses.dialect import (  # noqa: PLC0415
-        responses_dialect,
-    )
-
-    return responses_dialect(speaker, lenient=True, beside=chat)
 
 
 class _Model(msgspec.Struct, gc=False):

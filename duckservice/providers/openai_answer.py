@@ -126,8 +126,8 @@ def decode(
 ) -> Completion:
     """Return the completion that *body* is.
 
-    Its usage is marked as estimated, and 0, where the server does not say; *billed*
-    finds in it what the server charges.
+    Its usage is marked as estimated, and 0, where the server does not say, or says
+    that it is 0; *billed* finds in it what the server charges.
     Raises `BadProviderResponse` for what is none, and the fitting error for
     one that came with status 200.
     """
@@ -477,7 +477,10 @@ def _usage(answer: _Body, billed: Billed | None) -> Usage | None:
         reasoning=reasoning,
     )
     charged = None if billed is None else billed(usage)
-    return its if charged is None else attrs.evolve(its, billed=charged)
+    if charged is not None:
+        return attrs.evolve(its, billed=charged)
+    # Nothing was asked and nothing said: some write zeros where they do not count.
+    return its if its.total_tokens else None
 
 
 def _raise_error_in(answer: _Body, body: bytes, errors: Classifier) -> None:

@@ -23,10 +23,10 @@ from duckservice.completion import (
 from duckservice.providers import openai_thoughts
 from duckservice.providers.hints import CACHE_CONTROL
 from duckservice.providers.openai_variant import (
-    COMPATIBLE,
     DETAILS,
     EXTRA_CONTENT,
     OPENAI,
+    PLAN,
     OpenAIVariant,
     says_nothing,
 )
@@ -48,19 +48,10 @@ SCHEMA_NAME: Final = "response"
 
 
 def check(
-    request: ChatRequest,
-    *,
-    provider: str,
-    lenient: bool = False,
-    variant: OpenAIVariant | None = None,
+    request: ChatRequest, *, provider: str, variant: OpenAIVariant = OPENAI
 ) -> None:
-    """Raise `InvalidRequest` for what this format has no words for.
-
-    Without a *variant* it is OpenAI itself, or, *lenient*, any server that only speaks
-    the format: it knows more fields than OpenAI (``top_k``, ``reasoning_content``) and
-    is left to judge.
-    """
-    for field in _untranslatable(request, _variant(variant, lenient=lenient)):
+    """Raise `InvalidRequest` for what this format has no words for."""
+    for field in _untranslatable(request, variant):
         raise refusal(provider, "OpenAI's format", field)
 
 
@@ -69,11 +60,10 @@ def encode(
     *,
     stream: bool,
     provider: str,
-    lenient: bool = False,
-    variant: OpenAIVariant | None = None,
+    variant: OpenAIVariant = OPENAI,
 ) -> bytes:
     """Return the body of the request. What `check` refuses is not looked for again."""
-    its = _variant(variant, lenient=lenient)
+    its = variant
     body: Json = {
         "model": request.model,
         "messages": list(_messages(request, its)),
@@ -97,12 +87,6 @@ def encode(
     if stream:
         body |= _streaming(body, its)
     return to_json(body, provider)
-
-
-def _variant(variant: OpenAIVariant | None, *, lenient: bool) -> OpenAIVariant:
-    if variant is not None:
-        return variant
-    return COMPATIBLE if lenient else OPENAI
 
 
 def _streaming(body: Json, its: OpenAIVariant) -> Json:
@@ -264,8 +248,9 @@ def _assistant(
         body["tool_calls"] = calls
     body |= thoughts(thought, body)
     body = _with_name_and_extra(body, message)
-    if DETAILS not in its.carries:
-        body.pop(DETAILS, None)
+    for name in (DETAILS, EXTRA_CONTENT, PLAN):
+        if name not in its.carries:
+            body.pop(name, None)
     return body
 
 

@@ -25,6 +25,8 @@ EXTRA_CONTENT: Final = "extra_content"
 """What Gemini's tool calls carry, in the shape of Google's own OpenAI format."""
 DETAILS: Final = "reasoning_details"
 """What OpenRouter's turns carry."""
+PLAN: Final = "tool_plan"
+"""What Cohere's turns carry."""
 
 LIMIT: Final = "max_tokens"
 NEWER_LIMIT: Final = "max_completion_tokens"
@@ -77,7 +79,7 @@ class OpenAIVariant:
     """Whether only ``[DONE]`` ends a stream."""
     carries: frozenset[str] = frozenset()
     """What a turn of another server may have left in the conversation and may go on
-    here: `EXTRA_CONTENT`, `DETAILS`. Where it is not known it is left out."""
+    here: `EXTRA_CONTENT`, `DETAILS`, `PLAN`. Where it is not known it is left out."""
     billed: Billed | None = None
     """From an answer's usage to the picodollars that it says are charged."""
     dimensions: str = "dimensions"
@@ -133,7 +135,7 @@ COMPATIBLE: Final = OpenAIVariant(
     ),
     limit=limit_by_model,
     done_required=False,
-    carries=frozenset({EXTRA_CONTENT, DETAILS}),
+    carries=frozenset({EXTRA_CONTENT, DETAILS, PLAN}),
     signed_bytes=True,
 )
 """A server of which nothing else is known: it is left to judge what it is sent."""

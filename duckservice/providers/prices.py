@@ -163,6 +163,7 @@ def _tariff(listed: ModelPrice) -> Tariff | None:
         _Rate.of(listed.output_mtok),
         _Rate.of(listed.cache_read_mtok),
         _Rate.of(listed.cache_write_mtok),
+        _Rate.of(getattr(listed, "cache_write_1h_mtok", None)),  # not in older lists
         _Rate.of(getattr(listed, "output_image_mtok", None)),  # not in older lists
     )
     if listed.input_mtok is None:  # sold by the page, the hour, the character
@@ -203,6 +204,7 @@ def _price(
     output_rate: Decimal | None,
     cached_rate: Decimal | None,
     cache_write_rate: Decimal | None,
+    hour_write_rate: Decimal | None,
     image_rate: Decimal | None,
 ) -> Price:
     return Price.usd_per_mtok(
@@ -210,6 +212,7 @@ def _price(
         output=_in_picodollars(output_rate) or "0",  # embeddings have none
         cached_input=_in_picodollars(cached_rate),
         cache_write=_in_picodollars(cache_write_rate),
+        hour_write=_in_picodollars(hour_write_rate),
         image_output=_in_picodollars(image_rate),
     )
 

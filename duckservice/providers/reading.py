@@ -37,6 +37,7 @@ def usage_of(
     output_tokens: object,
     cached: object = 0,
     cache_write: object = 0,
+    hour_write: object = 0,
     reasoning: object = 0,
 ) -> Usage:
     """Return the usage of counts from the wire, each part clamped to its whole.
@@ -47,11 +48,13 @@ def usage_of(
     whole_input = token_count(input_tokens)
     whole_output = token_count(output_tokens)
     read = min(token_count(cached), whole_input)
+    written = min(token_count(cache_write), whole_input - read)
     return Usage(
         input_tokens=whole_input,
         output_tokens=whole_output,
         cached_tokens=read,
-        cache_write_tokens=min(token_count(cache_write), whole_input - read),
+        cache_write_tokens=written,
+        hour_write_tokens=min(token_count(hour_write), written),
         reasoning_tokens=min(token_count(reasoning), whole_output),
     )
 

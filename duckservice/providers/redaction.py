@@ -169,6 +169,8 @@ class BodyMask:
     def finish(self) -> bytes:
         """Return the rest, when no more is to come."""
         rest = self._held
+        if not rest:
+            return b""
         found, _ = self._forms.search(rest)
         return self._without(found, len(rest), rest)
 

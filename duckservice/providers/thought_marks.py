@@ -14,13 +14,13 @@ it is. Only Claude's have no mark for clients of Anthropic's own format; they ho
 every platform that has Claude.
 
 A thought without a seal goes to whoever takes such; the others are not told of it.
-Gemini also seals calls, beside which a client keeps it under a name that says whose it
-is: that has no mark, and is left out elsewhere too.
+What clients of Chat Completions keep beside a message or a call (`_BESIDE`) has a name
+that says whose it is: that needs no mark, and is left out elsewhere too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set as AbstractSet
 from typing import Any, Final, Literal
 
 import attrs
@@ -40,11 +40,21 @@ from duckservice.completion import (
 )
 from duckservice.config import AdapterName, Api
 from duckservice.placed_message import PlacedMessage
-from duckservice.providers.openai_variant import EXTRA_CONTENT
+from duckservice.providers.openai_variant import DETAILS, EXTRA_CONTENT, PLAN
 
 _MARK: Final = "duck:"
 
 _CLAUDE: Final = "claude"
+
+_BESIDE: Final = frozenset({EXTRA_CONTENT, DETAILS, PLAN})
+"""Gemini's signatures, OpenRouter's thoughts, Cohere's plans."""
+
+_TAKERS: Final[Mapping[str, frozenset[str]]] = {
+    "gemini": frozenset({EXTRA_CONTENT}),
+    "openrouter": frozenset({DETAILS}),
+    "cohere": frozenset({PLAN}),
+    "openai-compatible": _BESIDE,  # it may stand in front of any of them
+}
 
 
 @attrs.frozen
@@ -57,34 +67,33 @@ class Thinker:
     """The format in which its own clients would bring its thoughts."""
     takes_open: bool = True
     """Whether it takes thoughts that nothing seals."""
-    takes_googles: bool = False
-    """Whether it takes what Gemini puts beside calls and texts (`EXTRA_CONTENT`)."""
+    takes: frozenset[str] = frozenset()
+    """What it takes of `_BESIDE`."""
     behind: str = ""
     """Who it asks in turn, and whose thoughts it hands on."""
 
 
 def thinker_of(adapter: AdapterName, api: Api, model: str) -> Thinker:
     """Return who thinks where *model* is asked."""
+    is_claude = "claude" in model
     match adapter:
-        case "anthropic" | "vertex" | "bedrock" if "claude" in model:
+        case "anthropic" | "vertex" | "bedrock" if is_claude:
             # Anthropic says that its signatures hold at all of them.
             return Thinker(_CLAUDE, "anthropic", takes_open=False)
         case "anthropic":
             return Thinker(adapter, "anthropic")
-        case "vertex" | "gemini":
-            return Thinker("gemini", "other", takes_googles=True)
         case "openai" | "azure" if api == "responses":
             return Thinker(adapter, "responses", takes_open=False)
         case "openai" | "azure":  # whose thoughts are no part of a chat
             return Thinker(f"{adapter}-chat", "openai", takes_open=False)
         case _ if api == "responses":
             return Thinker(f"{adapter}-responses", "responses")
-        case "openrouter" if "claude" in model:
-            return Thinker(adapter, "anthropic", behind=_CLAUDE)
-        case "openai-compatible":  # which Google's own endpoint is, too
-            return Thinker(adapter, "other", takes_googles=True)
         case _:
-            return Thinker(adapter, "other")
+            name = "gemini" if adapter == "vertex" else adapter
+            takes = _TAKERS.get(name, frozenset[str]())
+            if adapter == "openrouter" and is_claude:
+                return Thinker(name, "anthropic", takes=takes, behind=_CLAUDE)
+            return Thinker(name, "other", takes=takes)
 
 
 def marked_completion(
@@ -144,7 +153,7 @@ def _is_marked_for(thinker: Thinker, client: WireFormat) -> bool:
 
 
 def _is_sealed_message(message: Message) -> bool:
-    if message.extra and EXTRA_CONTENT in message.extra:
+    if not _BESIDE.isdisjoint(message.extra):
         return True
     return any(
         type(part) is ReasoningPart or EXTRA_CONTENT in getattr(part, "extra", ())
@@ -175,7 +184,7 @@ def _own_message(message: Message, thinker: Thinker, client: WireFormat) -> Mess
         return message
     kept = [_own_part(part, thinker, client) for part in message.parts]
     parts = tuple(part for part in kept if part is not None)
-    extra = message.extra if thinker.takes_googles else _without_googles(message.extra)
+    extra = _without(message.extra, _BESIDE - thinker.takes)
     if not isinstance(message, PlacedMessage):
         return attrs.evolve(message, parts=parts, extra=extra)
     places = tuple(
@@ -191,17 +200,17 @@ def _own_part(part: Part, thinker: Thinker, client: WireFormat) -> Part | None:
         case ReasoningPart():
             return _own_thought(part, thinker, client)
         case TextPart(extra=extra) | ImagePart(extra=extra) | ToolCall(extra=extra):
-            if thinker.takes_googles or EXTRA_CONTENT not in extra:
+            if EXTRA_CONTENT not in extra or EXTRA_CONTENT in thinker.takes:
                 return part
-            return attrs.evolve(part, extra=_without_googles(extra))
+            return attrs.evolve(part, extra=_without(extra, {EXTRA_CONTENT}))
         case _:
             return part
 
 
-def _without_googles(extra: Mapping[str, Any]) -> Mapping[str, Any]:
-    if EXTRA_CONTENT not in extra:
+def _without(extra: Mapping[str, Any], names: AbstractSet[str]) -> Mapping[str, Any]:
+    if not any(name in extra for name in names):
         return extra
-    return {name: value for name, value in extra.items() if name != EXTRA_CONTENT}
+    return {name: value for name, value in extra.items() if name not in names}
 
 
 def _own_thought(

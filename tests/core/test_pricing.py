@@ -170,3 +170,15 @@ def test_numbers_as_people_and_programs_write_them_are_read_exactly():
 def test_a_negative_price_is_refused(field):
     with pytest.raises(ValueError, match=field):
         Price(**({"input": 1, "output": 1} | {field: -1}))
+
+
+def test_what_is_written_for_an_hour_costs_more_than_what_is_for_minutes():
+    price = Price.usd_per_mtok(
+        input="3", output="15", cache_write="3.75", hour_write="6"
+    )
+    usage = Usage(input_tokens=1000, cache_write_tokens=300, hour_write_tokens=100)
+    assert cost(usage, price) == pico("0.00345")  # 700 x 3, 200 x 3.75, 100 x 6
+    without = attrs.evolve(price, hour_write=None)
+    assert cost(usage, without) == pico("0.003225")
+    too_many = attrs.evolve(usage, hour_write_tokens=9999)
+    assert cost(too_many, price) == pico("0.0039")

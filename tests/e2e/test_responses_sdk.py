@@ -474,7 +474,7 @@ async def test_claudes_stream_adds_up_with_text_thoughts_and_calls():
     kinds = [item.type for item in reply.output]
     assert kinds == ["reasoning", "reasoning", "message", "function_call"]
     assert reply.output[0].summary[0].text == "Six times seven."
-    assert reply.output[0].encrypted_content == "duck:claude:c2ln"
+    assert reply.output[0].encrypted_content == "duck:anthropic:c2ln"
     assert reply.output_text == "42"
     assert calls_of(reply) == [("toolu_1", "weather", {"town": "Bonn"})]
     assert reply.usage.output_tokens == 3

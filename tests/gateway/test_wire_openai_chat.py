@@ -293,9 +293,7 @@ def test_functions_and_tools_exclude_each_other():
 )
 @settings(max_examples=100, deadline=None)
 def test_what_the_openai_provider_writes_reads_back_the_same(request, stream):
-    body = openai_request.encode(
-        request, stream=stream, provider="openai"
-    )
+    body = openai_request.encode(request, stream=stream, provider="openai")
     wire = decode_chat(body)
     assert wire.request == request
     assert wire.stream == stream

@@ -212,6 +212,10 @@ def test_an_anthropic_reply_has_all_of_it():
         "usage": {
             "input_tokens": 60,
             "cache_creation_input_tokens": 10,
+            "cache_creation": {
+                "ephemeral_5m_input_tokens": 10,
+                "ephemeral_1h_input_tokens": 0,
+            },
             "cache_read_input_tokens": 30,
             "output_tokens": 20,
             "output_tokens_details": {"thinking_tokens": 5},

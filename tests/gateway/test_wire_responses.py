@@ -663,9 +663,7 @@ ROUND_TRIP = [
 def test_a_conversation_is_what_a_chat_would_have_been():
     request = read(instructions="be kind", input=ROUND_TRIP, tools=[FUNCTION]).request
     openai_request.check(request, provider="up")
-    body = json.loads(
-        openai_request.encode(request, stream=False, provider="up")
-    )
+    body = json.loads(openai_request.encode(request, stream=False, provider="up"))
     function = {"name": "weather", "arguments": '{"a": 1}'}
     assert body["messages"] == [
         {"role": "system", "content": "be kind"},

@@ -12,7 +12,6 @@ from duckservice.completion import (
     Choice,
     Completion,
     Finished,
-    ImagePart,
     OpaquePart,
     ReasoningDelta,
     ReasoningPart,
@@ -249,10 +248,9 @@ def test_what_must_go_back_with_a_call_comes_with_it():
 
 
 def test_what_says_nothing_is_no_item():
-    image = ImagePart(url="https://h/x")
     other = OpaquePart(format="anthropic", value={"type": "document"})
     empty = TextPart(text=""), RefusalPart(text=""), ReasoningPart()
-    assert reply(image, other, *empty)["output"] == []
+    assert reply(other, *empty)["output"] == []
     assert reply(its=SILENT)["output"] == []
 
 

@@ -11,22 +11,27 @@ from duckservice.completion import (
 from duckservice.config import ProviderConfig
 from duckservice.providers.adapter import Speaker
 from duckservice.providers.capabilities import check_capabilities
+from duckservice.providers.chat_or_responses import chat_or_responses
 from duckservice.providers.failures import Classifier
-from duckservice.providers.responses.dialect import responses_dialect
+from duckservice.providers.openai_variant import (
+    COMPATIBLE as COMPATIBLE_CHAT,
+    OPENAI as OPENAI_CHAT,
+)
 
 ERRORS = Classifier("duck")
 
 
-def dialect_of(adapter, *, lenient=False, errors=ERRORS):
-    config = ProviderConfig(name="duck", adapter=adapter)
+def dialect_of(adapter, *, errors=ERRORS):
+    config = ProviderConfig(name="duck", adapter=adapter, api="responses")
     speaker = Speaker(provider="duck", errors=errors, config=config)
-    return responses_dialect(speaker, lenient=lenient)
+    variant = OPENAI_CHAT if adapter in ("openai", "azure") else COMPATIBLE_CHAT
+    return chat_or_responses(speaker, variant)
 
 
 OPENAI = dialect_of("openai")
 AZURE = dialect_of("azure")
-XAI = dialect_of("xai", lenient=True)
-COMPATIBLE = dialect_of("openai-compatible", lenient=True)
+XAI = dialect_of("xai")
+COMPATIBLE = dialect_of("openai-compatible")
 
 HELLO = (Message.of("user", "hello"),)
 

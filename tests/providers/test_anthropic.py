@@ -34,6 +34,7 @@ from duckservice.errors import (
     InvalidRequest,
     ProviderError,
 )
+from duckservice.gateway.wire.anthropic_reply import usage_fields
 from duckservice.providers.anthropic import AnthropicDialect
 from duckservice.providers.anthropic_request import MAX_TOKENS
 from duckservice.providers.failures import Classifier
@@ -724,3 +725,23 @@ def test_a_stream_cut_anywhere_is_cut_off(length):
         return  # only the blank line is missing: all has been said
     with pytest.raises(BadProviderResponse):
         read(cut)
+
+
+def test_what_is_cached_for_an_hour_is_counted_and_told():
+    raw = {
+        "id": "msg_1",
+        "model": "claude-x",
+        "content": [],
+        "usage": {
+            "input_tokens": 5,
+            "output_tokens": 1,
+            "cache_creation_input_tokens": 300,
+            "cache_creation": {
+                "ephemeral_5m_input_tokens": 200,
+                "ephemeral_1h_input_tokens": 100,
+            },
+        },
+    }
+    usage = CLAUDE.decode(json.dumps(raw).encode()).usage
+    assert (usage.cache_write_tokens, usage.hour_write_tokens) == (300, 100)
+    assert usage_fields(usage)["cache_creation"] == raw["usage"]["cache_creation"]

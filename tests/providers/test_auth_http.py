@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import attrs
 import pytest
+import trio
 
 from duckservice.config import Secret
 from duckservice.errors import (
     DuckError,
     ProviderAuthError,
     ProviderError,
+    ProviderTimeout,
     QuotaExceeded,
     RateLimited,
 )
@@ -17,7 +19,7 @@ from duckservice.providers.auth import Again
 from duckservice.providers.auth.keys import Keys
 from duckservice.providers.http import SENT_MAX
 from tests.providers.http_client import chain, open_client
-from tests.upstream import answer, chunked, head, open_upstream
+from tests.upstream import HANG, answer, chunked, closed_port, head, open_upstream
 
 OK = [answer(b"ok")]
 NO = [answer(b"no", status=b"401 x")]
@@ -150,6 +152,53 @@ async def test_credentials_that_fail_send_nothing():
         assert upstream.requests == []
 
 
+@attrs.define
+class Waiting(Signer):
+    """Its first proof takes its time, and each one after that another."""
+
+    takes: list[float] = attrs.field(factory=list)
+
+    async def headers(self, method, url, body):
+        await trio.sleep(self.takes.pop(0))
+        return await super().headers(method, url, body)
+
+
+@pytest.mark.parametrize(("limit", "after"), [("total", 7.0), ("first_byte", 5.0)])
+async def test_waiting_for_credentials_is_part_of_the_time_limits(
+    limit, after, autojump_clock
+):
+    limits = {"total": 30.0, "first_byte": 30.0, limit: after}
+    its = Waiting(takes=[20.0])
+    base_url = f"http://127.0.0.1:{closed_port()}"
+    async with open_client(
+        base_url, headers={}, classify=classify, credentials=its, timeout=limits
+    ) as http:
+        started = trio.current_time()
+        with pytest.raises(ProviderTimeout, match="its credentials") as caught:
+            await http.request("GET", "/")
+        assert trio.current_time() - started == after
+    assert f"within {after:g} s (timeout.{limit})" in str(caught.value)
+    assert caught.value.provider == "duck"
+    assert caught.value.retryable
+
+
+async def test_an_answer_has_the_time_that_the_credentials_left_of_it(mock_clock):
+    class Slow(Signer):
+        async def headers(self, method, url, body):
+            mock_clock.jump(6.0)
+            mock_clock.autojump_threshold = 0.05
+            return await super().headers(method, url, body)
+
+    async with (
+        open_upstream([[HANG]], limit=1e6) as upstream,
+        client(upstream, Slow(), timeout={"first_byte": 10.0}) as http,
+    ):
+        started = trio.current_time()
+        with pytest.raises(ProviderTimeout, match="sent no answer within 10 s"):
+            await http.request("GET", "/")
+        assert trio.current_time() - started == pytest.approx(10.0)
+
+
 async def test_each_key_that_was_sent_is_masked_in_what_comes_back():
     keys = [f"canary-key-number-{n}-0123456789" for n in range(2)]
     echo = [answer(" ".join(keys).encode())]
@@ -159,6 +208,17 @@ async def test_each_key_that_was_sent_is_masked_in_what_comes_back():
         assert [state.state for state in http.key_states()] == ["refused", "ok"]
         assert "canary" not in repr(http) + repr(vars(http))
     assert body == b"[redacted] [redacted]"
+
+
+@pytest.mark.parametrize("name", ["x-auth", "api-key", "cookie"])
+async def test_what_is_in_a_header_that_is_named_like_a_secret_is_masked(name):
+    class Named(Signer):
+        async def headers(self, method, url, body):
+            return {name: "canary-0123456789"}
+
+    echo = [answer(b"canary-0123456789")]
+    async with open_upstream([echo]) as upstream, client(upstream, Named()) as http:
+        assert (await http.request("GET", "/")).body == b"[redacted]"
 
 
 async def test_other_credentials_than_keys_have_no_keys_to_show():

@@ -16,7 +16,8 @@ from duckservice.errors import (
     RateLimited,
 )
 from duckservice.providers.auth import Again
-from duckservice.providers.auth.keys import Keys, masked
+from duckservice.providers.auth.keys import Keys
+from duckservice.redaction import masked
 
 NAMES = ("first", "second", "third")
 KEYS = {name: f"sk-canary-{name:_>16}" for name in NAMES}

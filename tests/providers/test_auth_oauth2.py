@@ -462,7 +462,10 @@ async def test_a_library_that_hangs_fails_its_own_credentials_at_once_and_no_oth
             await started.wait()
             nursery.cancel_scope.cancel()
         for _ in range(2):
-            with pytest.raises(ProviderTimeout, match="not come back") as caught:
+            with (
+                trio.fail_after(20),
+                pytest.raises(ProviderTimeout, match="not come back") as caught,
+            ):
                 await its.call(lambda: 1)
             assert caught.value.retryable
             assert caught.value.provider == "duck"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -33,6 +34,7 @@ from duckservice.errors import (
     RequestTooLarge,
 )
 from duckservice.providers.bedrock import failures
+from duckservice.providers.bedrock.answer import TokenUsage, usage
 from tests.providers import understanding
 from tests.providers.bedrock import (
     BEDROCK,
@@ -463,3 +465,18 @@ def test_a_reason_that_is_no_json_is_still_an_error():
     broken = exception("throttlingException", {}).replace(b"{}", b"no")
     with pytest.raises(BadProviderResponse):
         chunks_of(START, broken)
+
+
+def test_what_is_cached_for_an_hour_is_counted():
+    said = {
+        "inputTokens": 5,
+        "outputTokens": 1,
+        "cacheWriteInputTokens": 300,
+        "cacheDetails": [
+            {"inputTokens": 200, "ttl": "5m"},
+            {"inputTokens": 100, "ttl": "1h"},
+            "nonsense",
+        ],
+    }
+    counted = usage(msgspec.convert(said, TokenUsage))
+    assert (counted.cache_write_tokens, counted.hour_write_tokens) == (300, 100)

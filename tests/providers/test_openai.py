@@ -39,12 +39,13 @@ from duckservice.errors import (
 )
 from duckservice.providers.failures import Classifier
 from duckservice.providers.openai import OpenAIDialect
+from duckservice.providers.openai_variant import COMPATIBLE as ANY_SERVER
 from tests.providers import understanding
 from tests.recordings import load, needs_recordings, response_parts
 
 ERRORS = Classifier("duck")
 OPENAI = OpenAIDialect(provider="duck", errors=ERRORS)
-COMPATIBLE = OpenAIDialect(provider="duck", errors=ERRORS, lenient=True)
+COMPATIBLE = OpenAIDialect(provider="duck", errors=ERRORS, variant=ANY_SERVER)
 
 HELLO = (Message.of("user", "hello"),)
 
@@ -443,16 +444,32 @@ def test_a_call_without_an_id_gets_one_and_arguments_become_text():
     assert first.arguments == '{"a":1}'
 
 
-def test_without_usage_the_reply_is_marked_for_an_estimate():
+ZEROS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+
+
+@pytest.mark.parametrize("usage", [None, {}, ZEROS, {"prompt_tokens": -5}])
+def test_without_usage_the_reply_is_marked_for_an_estimate(usage):
     assert OPENAI.decode(body()).usage == Usage(estimated=True)
+    assert OPENAI.decode(body(usage=usage)).usage == Usage(estimated=True)
+
+
+def test_a_stream_whose_usage_is_nothing_is_left_for_an_estimate():
+    stream = OPENAI.open_stream()
+    end = event(usage=ZEROS)
+    chunks = stream.feed(event(piece("stop", content="Hi")) + end + DONE)
+    assert not any(isinstance(chunk, UsageReport) for chunk in chunks)
+    assert not stream.usage_seen
 
 
 @pytest.mark.parametrize(
     ("given", "read"),
     [
-        ({"prompt_tokens": -5, "completion_tokens": None}, Usage()),
+        ({"prompt_tokens": -5, "completion_tokens": 1}, Usage(output_tokens=1)),
         ({"prompt_tokens": "7", "completion_tokens": 2.0}, Usage(output_tokens=2)),
-        ({"prompt_tokens": True, "completion_tokens": 1.5}, Usage()),
+        (
+            {"prompt_tokens": 2, "completion_tokens": 1.5, "total_tokens": True},
+            Usage(input_tokens=2),
+        ),
         (
             {"prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": 99}},
             Usage(input_tokens=3, cached_tokens=3),

@@ -33,9 +33,10 @@ from duckservice.gateway.wire.anthropic_messages import decode_messages
 from duckservice.gateway.wire.openai_chat import decode_chat
 from duckservice.gateway.wire.openai_responses import decode_responses
 from duckservice.providers.adapter import Speaker
+from duckservice.providers.chat_or_responses import chat_or_responses
 from duckservice.providers.failures import Classifier
 from duckservice.providers.openai import OpenAIDialect
-from duckservice.providers.responses.dialect import responses_dialect
+from duckservice.providers.openai_variant import OPENAI
 from tests.gateway import strategies
 from tests.recordings import FOLDER, load
 
@@ -51,12 +52,13 @@ needs_recordings = pytest.mark.skipif(
 
 ERRORS = Classifier("duck")
 CHAT = OpenAIDialect(provider="duck", errors=ERRORS)
-RESPONSES = responses_dialect(
+RESPONSES = chat_or_responses(
     Speaker(
         provider="duck",
         errors=ERRORS,
         config=ProviderConfig(name="duck", adapter="openai", api="responses"),
-    )
+    ),
+    OPENAI,
 )
 
 ITEMS = {

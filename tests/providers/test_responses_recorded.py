@@ -81,9 +81,9 @@ def recorded(provider: str, api: str = "responses") -> list[Record]:
 
 def dialect_for(record: Record):
     errors = Classifier(record.provider)
-    lenient = record.provider not in ("openai", "azure")
-    adapter = "openai-compatible" if lenient else record.provider
-    return dialect_of(adapter, lenient=lenient, errors=errors)
+    known = record.provider in ("openai", "azure")
+    adapter = record.provider if known else "openai-compatible"
+    return dialect_of(adapter, errors=errors)
 
 
 def understand(record: Record, seed: int = 0):

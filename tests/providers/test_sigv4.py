@@ -419,6 +419,9 @@ async def test_a_renewal_that_fails_is_not_tried_again_at_each_request(mock_cloc
     mock_clock.jump(RETRY)
     assert await key_of(ours) == "AKIDFIRST"
     assert tries == 2
+    ours._found._expiry_time -= timedelta(minutes=13)
+    with pytest.raises(ProviderError, match="nobody there"):
+        await key_of(ours)
 
 
 async def test_keys_that_hold_are_no_reason_for_a_thread(machine, monkeypatch):

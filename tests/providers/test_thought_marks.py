@@ -16,10 +16,12 @@ from duckservice.completion import (
     ReasoningPart,
     TextPart,
 )
-from duckservice.gateway.wire import anthropic_reply, responses_reply
+from duckservice.gateway.wire import anthropic_reply, openai_reply, responses_reply
 from duckservice.gateway.wire.anthropic_messages import decode_messages
 from duckservice.gateway.wire.anthropic_stream import MessageStreamEncoder
+from duckservice.gateway.wire.openai_chat import decode_chat
 from duckservice.gateway.wire.openai_responses import decode_responses
+from duckservice.gateway.wire.openai_stream import ChatStreamEncoder
 from duckservice.gateway.wire.responses_stream import ResponseStreamEncoder
 from duckservice.placed_message import PlacedMessage
 from duckservice.providers.thought_marks import own_thoughts, thinker_of
@@ -347,6 +349,84 @@ async def test_a_thought_goes_back_to_its_thinker_as_it_was_and_to_nobody_else(
     for name, its in NEXT.items():
         body = await sent_to(its, client.ask(its.model, *said))
         assert "duck:" not in body, name
+        assert (SEAL in body) == (its.key == thinking.key), name
+        assert "42" in body or '"f"' in body, name
+
+
+# What clients of Chat Completions keep beside a message or a call
+
+_PLANNED = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+_PLAN_END = {"finish_reason": "TOOL_CALL", "usage": {"tokens": {"input_tokens": 9}}}
+
+
+def _planning(kind: str, **message: Any) -> dict[str, Any]:
+    return {"type": kind, "index": 0, "delta": {"message": message}}
+
+
+_COHERE = Thinking(
+    maker=MAKERS["cohere"],
+    model="command-a",
+    key="cohere",
+    whole=json_answer(
+        {
+            "id": "c-1",
+            "message": {
+                "role": "assistant",
+                "tool_plan": SEAL,
+                "tool_calls": [_PLANNED],
+            },
+            **_PLAN_END,
+        }
+    ),
+    streamed=_sse(
+        {"id": "c-1", **_planning("message-start", role="assistant")},
+        _planning("tool-plan-delta", tool_plan=SEAL[:5]),
+        _planning("tool-plan-delta", tool_plan=SEAL[5:]),
+        _planning("tool-call-start", tool_calls=_PLANNED),
+        {"type": "tool-call-end", "index": 0},
+        {"type": "message-end", "delta": _PLAN_END},
+    ),
+)
+
+
+class ChatClient:
+    """Keeps the message, and sends it back; a stream's it has put together."""
+
+    def ask(self, model: str, *said: Any) -> ChatRequest:
+        results = [
+            {"role": "tool", "tool_call_id": call["id"], "content": "sun"}
+            for message in said
+            for call in message.get("tool_calls", ())
+        ]
+        again = [ASKED] if said else []
+        body = {"model": model, "messages": [ASKED, *said, *results, *again]}
+        return decode_chat(json.dumps(body).encode()).request
+
+    def whole(self, completion: Completion) -> list[Any]:
+        body = json.loads(openai_reply.encode_completion(completion))
+        message = body["choices"][0]["message"]
+        return [{name: value for name, value in message.items() if value is not None}]
+
+    def encoder(self):
+        return ChatStreamEncoder()
+
+    def streamed(self, raw: bytes) -> list[Any]:
+        message: dict[str, Any] = {}
+        for line in raw.split(b"\n"):
+            if line.startswith(b"data: {"):
+                for name, value in json.loads(line[6:])["choices"][0]["delta"].items():
+                    message[name] = message[name] + value if name in message else value
+        return [message]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("thinking", [_GEMINI, _OPENROUTER, _COHERE])
+async def test_what_stands_beside_a_message_goes_back_to_who_said_it(thinking, stream):
+    client = ChatClient()
+    said = await said_by(thinking, client, stream=stream)
+    assert SEAL in json.dumps(said)
+    for name, its in {**NEXT, "cohere": _COHERE}.items():
+        body = await sent_to(its, client.ask(its.model, *said))
         assert (SEAL in body) == (its.key == thinking.key), name
         assert "42" in body or '"f"' in body, name
 

@@ -11,6 +11,7 @@ from duckservice.completion import (
     Choice,
     Completion,
     FinishReason,
+    ImagePart,
     OpaquePart,
     Part,
     ReasoningPart,
@@ -20,6 +21,7 @@ from duckservice.completion import (
     Usage,
 )
 from duckservice.errors import BadProviderResponse
+from duckservice.gateway.wire.pictures import pictures_of, unsayable_picture
 
 EXTRAS = frozenset({"container", "context_management", "stop_details", "diagnostics"})
 """What Anthropic says about a message beside what we understand of it."""
@@ -50,9 +52,11 @@ def encode_completion(completion: Completion) -> bytes:
     """Write the body of a reply of ``/v1/messages``: the first choice.
 
     Raises `BadProviderResponse` if the arguments of a tool call are no JSON
-    object: the format has no place for them.
+    object, and `Unprocessable` for a picture: the format has no place for them.
     """
     choice = completion.choices[0] if completion.choices else Choice()
+    if any(pictures_of(choice.extra)):
+        raise unsayable_picture()
     body: dict[str, Any] = {
         "id": completion.id,
         "type": "message",
@@ -83,6 +87,12 @@ def usage_fields(usage: Usage) -> dict[str, Any]:
         "cache_read_input_tokens": usage.cached_tokens,
         "output_tokens": usage.output_tokens,
     }
+    if usage.cache_write_tokens:
+        hour = usage.hour_write_tokens
+        fields["cache_creation"] = {
+            "ephemeral_5m_input_tokens": usage.cache_write_tokens - hour,
+            "ephemeral_1h_input_tokens": hour,
+        }
     if usage.reasoning_tokens:
         fields["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
     return fields
@@ -131,8 +141,10 @@ def _block(part: Part) -> dict[str, Any] | None:
             return _tool_use(part)
         case OpaquePart(format="anthropic", value=value):
             return dict(value)
+        case ImagePart():
+            raise unsayable_picture()
         case _:
-            # Images and another format's parts have no place in a reply.
+            # Another format's parts have no place in a reply.
             return None
 
 

@@ -41,6 +41,7 @@ from duckservice.gateway.wire.anthropic_reply import (
     usage_fields,
 )
 from duckservice.gateway.wire.errors import anthropic_error
+from duckservice.gateway.wire.pictures import pictures_of, unsayable_picture
 
 _Kind: TypeAlias = Literal["text", "thinking", "tool_use", "opaque"]
 
@@ -72,7 +73,10 @@ class MessageStreamEncoder:
     _usage: Usage = attrs.field(factory=Usage)
 
     def encode(self, batch: Sequence[Chunk]) -> bytes:
-        """Return the events of chunks that arrived together."""
+        """Return the events of chunks that arrived together.
+
+        Raises `Unprocessable` for a picture, which the format has no words for.
+        """
         if len(batch) == 1 and self._text_head:
             chunk = batch[0]
             if type(chunk) is TextDelta and not chunk.choice and not chunk.extra:
@@ -146,6 +150,8 @@ class MessageStreamEncoder:
     def _text_or_extra(self, chunk: TextDelta) -> bytes:
         if not chunk.extra:
             return self._text(chunk.text)
+        if any(pictures_of(chunk.extra)):
+            raise unsayable_picture()
         events = [self._text(chunk.text)] if chunk.text else []
         for citation in chunk.extra.get("citations") or ():
             events.append(self._open_text())

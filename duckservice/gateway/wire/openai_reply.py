@@ -19,7 +19,13 @@ from duckservice.completion import (
     Usage,
 )
 
-MESSAGE_EXTRAS = frozenset({"annotations", "audio", "extra_content", "images"})
+MESSAGE_EXTRAS = frozenset(
+    {
+        *("annotations", "audio", "extra_content", "images"),
+        # OpenRouter's and Cohere's, which go back to them with the message.
+        *("reasoning_details", "tool_plan"),
+    }
+)
 """What a provider's extra fields belong to: these to the message, others to the
 choice."""
 

@@ -4,6 +4,7 @@
     message                          a message, its content the parts
     reasoning, function_call         parts of the assistant's message beside them
     function_call_output             a message of the tool
+    image_generation_call            the assistant's message, if we wrote the item
     item_reference                   refused: nothing is stored
     (any other)                      an `OpaquePart`, whole
 
@@ -48,6 +49,7 @@ from duckservice.gateway.wire.fields import (
     unknown,
     wrong,
 )
+from duckservice.gateway.wire.pictures import own_picture
 from duckservice.gateway.wire.responses_items import REDACTED
 from duckservice.placed_message import PlacedMessage
 
@@ -158,6 +160,11 @@ def _item(fields: Fields, where: str) -> PlacedMessage | None:
             return _alone("assistant", _call(fields, where), where)
         case "function_call_output":
             return _alone("tool", _result(fields, where), where)
+        case "image_generation_call" if (extra := own_picture(fields)) is not None:
+            # As a chat has it, whose providers know it so.
+            return PlacedMessage(
+                role="assistant", parts=(), extra=extra, place=where, places=()
+            )
         case _:
             # What only OpenAI's servers do; a provider that speaks this format
             # is given it as it is, any other refuses it by name.

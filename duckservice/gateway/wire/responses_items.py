@@ -22,7 +22,9 @@ _CONTENT = frozenset({"reasoning_text", "summary_text", "text", "output_audio"})
 _CALL = frozenset({"id", "type", "status", "arguments", "call_id", "name"})
 
 
-def item_id(kind: Literal["msg", "rs", "fc"], response_id: str, index: int) -> str:
+def item_id(
+    kind: Literal["msg", "rs", "fc", "ig_duck"], response_id: str, index: int
+) -> str:
     """Return the id of the item at *index* of the output, unique in the response."""
     return f"{kind}_{response_id.removeprefix('resp_')}_{index}"
 

@@ -236,7 +236,7 @@ class CallInProgress:
 @final
 @attrs.frozen
 class ForeignItem:
-    """An item that only a provider of the same format knows; it comes whole."""
+    """An item that comes whole: a picture, or what only this format knows."""
 
     index: int
     _item: Item

@@ -20,6 +20,7 @@ from duckservice.completion import (
     ToolCall,
     ToolResult,
 )
+from duckservice.gateway.wire.pictures import picture_item, pictures_of
 from duckservice.gateway.wire.responses_envelope import (
     incomplete_reason,
     open_envelope,
@@ -50,6 +51,7 @@ def encode_completion(
 
     *settings* is what the response repeats of its request, *now* the seconds since
     the epoch. The ids of the items are made up: they name nothing that is stored.
+    Raises `Unprocessable` for a picture that has not come itself.
     """
     choice = completion.choices[0] if completion.choices else Choice()
     envelope = open_envelope(
@@ -107,6 +109,7 @@ def _parts(choice: Choice) -> Iterator[Part]:
             beside = {}
         if _is_shown(its):
             yield its
+    yield from pictures_of(choice.extra)
 
 
 def _is_shown(part: Part) -> bool:
@@ -117,12 +120,12 @@ def _is_shown(part: Part) -> bool:
             return bool(text)
         case ReasoningPart(text=text, signature=signature, redacted=redacted):
             return bool(text) or encrypted(signature, redacted) is not None
-        case ToolCall():
+        case ToolCall() | ImagePart():
             return True
         case OpaquePart(format=origin):
             return origin == "responses"
-        case ImagePart() | ToolResult():
-            return False  # they have no place in a reply
+        case ToolResult():
+            return False  # it has no place in a reply
         case _:
             assert_never(part)
 
@@ -134,6 +137,8 @@ def _item(run: list[Part], answer: str, index: int, status: ItemStatus) -> Item:
             return reasoning_item(item_id("rs", answer, index), text, sealed)
         case ToolCall() as call:
             return call_item(item_id("fc", answer, index), call, status)
+        case ImagePart() as image:
+            return picture_item(image, answer, index)
         case OpaquePart(value=value) as part if not is_content(part):
             return dict(value)
         case _:

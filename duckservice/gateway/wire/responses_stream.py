@@ -3,7 +3,7 @@
     Started      response.created, response.in_progress
     delta        output_item.added if its item is not open, then its own events
     (an item that only a provider of the same format knows comes in the ``extra``
-    of a `TextDelta`, under ``output_item``, whole)
+    of a `TextDelta`, under ``output_item``, whole; so do pictures, under ``images``)
     Finished     what ends the open items
     (finish)     response.completed or response.incomplete; there is no [DONE]
     (error)      error, response.failed
@@ -35,6 +35,7 @@ from duckservice.completion import (
 from duckservice.errors import DuckError
 from duckservice.gateway.wire.errors import openai_error
 from duckservice.gateway.wire.fields import is_object
+from duckservice.gateway.wire.pictures import picture_item, pictures_of
 from duckservice.gateway.wire.responses_envelope import (
     Envelope,
     error_fields,
@@ -88,7 +89,10 @@ class ResponseStreamEncoder:
     _usage: Usage = attrs.field(factory=Usage)
 
     def encode(self, batch: Sequence[Chunk]) -> bytes:
-        """Return the events of chunks that arrived together."""
+        """Return the events of chunks that arrived together.
+
+        Raises `Unprocessable` for a picture that has not come itself.
+        """
         if len(batch) == 1 and self._text_rest:
             chunk = batch[0]
             if type(chunk) is TextDelta and not chunk.choice and not chunk.extra:
@@ -175,11 +179,14 @@ class ResponseStreamEncoder:
         item: Any = chunk.extra.get("output_item")
         if is_object(item):
             return self._foreign(item)
-        if not chunk.text and not annotations_of(chunk.extra):
-            return []
-        opening, message = self._message()
-        events = opening + message.text(chunk.text, chunk.extra)
-        self._prepare_text(message)
+        events: Events = []
+        if chunk.text or annotations_of(chunk.extra):
+            events, message = self._message()
+            events += message.text(chunk.text, chunk.extra)
+            self._prepare_text(message)
+        for image in pictures_of(chunk.extra):
+            place = len(self._items)
+            events += self._foreign(picture_item(image, self._begun().id, place))
         return events
 
     def _refusal(self, text: str) -> Events:

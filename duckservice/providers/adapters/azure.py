@@ -12,7 +12,8 @@ from typing import Final
 from duckservice.providers import openai_images
 from duckservice.providers.adapter import Adapter, Speaker
 from duckservice.providers.azure import base_url, paths
-from duckservice.providers.openai import MODELS, chat_or_responses
+from duckservice.providers.chat_or_responses import chat_or_responses
+from duckservice.providers.openai import MODELS
 from duckservice.providers.openai_variant import AZURE
 from duckservice.providers.remote import Dialect
 

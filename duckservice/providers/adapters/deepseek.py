@@ -8,8 +8,8 @@ from typing import Final
 from duckservice.errors import ContentFiltered
 from duckservice.providers.adapter import Adapter, Speaker
 from duckservice.providers.capabilities import Capabilities
+from duckservice.providers.chat_or_responses import chat_or_responses
 from duckservice.providers.failures import rule
-from duckservice.providers.openai import chat_or_responses
 from duckservice.providers.openai_reasoning import as_deepseek
 from duckservice.providers.openai_variant import OpenAIVariant
 from duckservice.providers.remote import Dialect

@@ -7,7 +7,8 @@ from typing import Final
 
 from duckservice.providers import openai_images
 from duckservice.providers.adapter import Adapter, Speaker
-from duckservice.providers.openai import MODELS, chat_or_responses
+from duckservice.providers.chat_or_responses import chat_or_responses
+from duckservice.providers.openai import MODELS
 from duckservice.providers.openai_variant import OPENAI
 from duckservice.providers.remote import Dialect
 

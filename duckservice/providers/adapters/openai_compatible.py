@@ -6,7 +6,7 @@ from typing import Final
 
 from duckservice.providers import anthropic, openai, openai_images
 from duckservice.providers.adapter import Adapter, Speaker
-from duckservice.providers.openai import chat_or_responses
+from duckservice.providers.chat_or_responses import chat_or_responses
 from duckservice.providers.openai_variant import COMPATIBLE
 from duckservice.providers.remote import Dialect
 

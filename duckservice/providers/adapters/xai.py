@@ -9,8 +9,8 @@ from duckservice.errors import ContentFiltered, QuotaExceeded
 from duckservice.providers import openai_images
 from duckservice.providers.adapter import Adapter, Speaker
 from duckservice.providers.capabilities import Capabilities
+from duckservice.providers.chat_or_responses import chat_or_responses
 from duckservice.providers.failures import rule
-from duckservice.providers.openai import chat_or_responses
 from duckservice.providers.openai_reasoning import as_xai
 from duckservice.providers.openai_variant import OpenAIVariant, billed_in_ticks
 from duckservice.providers.remote import Dialect

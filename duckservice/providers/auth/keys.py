@@ -34,6 +34,7 @@ from duckservice.errors import (
 from duckservice.providers.auth import Again
 from duckservice.providers.auth.key_state import KeyState, KeyTrouble
 from duckservice.providers.endpoint import check_header
+from duckservice.redaction import masked
 
 LIMITED: Final = 10.0
 """Seconds that a key rests after a 429 that names no time."""
@@ -160,11 +161,6 @@ class Keys:
         limited.upstream_status = error.upstream_status
         limited.__cause__ = error
         return limited
-
-
-def masked(key: str) -> str:
-    """Return what may be shown of *key*: enough to tell it from its neighbours."""
-    return f"…{key[-4:]}" if len(key) >= 16 else "…"
 
 
 def _key(header: str, key: str) -> _Key:

@@ -64,8 +64,6 @@ class Renewal(Generic[T]):
             return its
         before = self._fetches
         async with self._lock:
-            if (its := self._fresh()) is not None:
-                return its
             if self._fetches != before or self._clock() < self._not_before:
                 if (its := self._valid()) is not None:
                     return its

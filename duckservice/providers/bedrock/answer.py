@@ -58,6 +58,7 @@ class TokenUsage(Camel):
     output_tokens: Any = None
     cache_read_input_tokens: Any = None
     cache_write_input_tokens: Any = None
+    cache_details: Any = None
 
 
 class ToolUse(Camel):
@@ -167,6 +168,14 @@ def usage(said: TokenUsage) -> Usage:
         output_tokens=said.output_tokens,
         cached=read,
         cache_write=written,
+        hour_write=_kept_for_an_hour(said.cache_details),
+    )
+
+
+def _kept_for_an_hour(details: Any) -> int:
+    said = map(mapping_or_empty, details if isinstance(details, list) else ())  # pyright: ignore[reportUnknownArgumentType]  # any JSON
+    return sum(
+        token_count(its.get("inputTokens")) for its in said if its.get("ttl") == "1h"
     )
 
 

@@ -8,13 +8,12 @@ from typing import Final, final
 import attrs
 
 from duckservice.completion import ChatRequest, Completion, ModelInfo
-from duckservice.providers.adapter import Speaker
 from duckservice.providers.answer_stream import AnswerStream
 from duckservice.providers.capabilities import Capabilities
 from duckservice.providers.failures import Classifier
 from duckservice.providers.openai import OpenAIDialect
 from duckservice.providers.origin import NAMELESS, Origin
-from duckservice.providers.remote import Dialect, EmbeddingsDialect, ImagesDialect
+from duckservice.providers.remote import EmbeddingsDialect, ImagesDialect
 from duckservice.providers.responses import (
     answer,
     refusals,
@@ -41,24 +40,13 @@ _VARIANTS: Final[Mapping[str, ResponsesVariant]] = {
 }
 
 
-def responses_dialect(
-    speaker: Speaker, *, lenient: bool = False, beside: OpenAIDialect | None = None
-) -> Dialect:
-    """Return the dialect of a provider whose ``api`` is ``responses``.
+def variant_of(adapter: str) -> ResponsesVariant:
+    """Return what is known of *adapter*; of most, only that they speak the format.
 
-    *lenient* is for those who only speak the format (DeepSeek, OpenRouter, llama.cpp,
-    ...): they take thoughts that are not encrypted, and do not count. *beside* is how
-    the provider is spoken to otherwise: about embeddings, pictures, models.
+    Those (DeepSeek, OpenRouter, llama.cpp, ...) take thoughts that are not encrypted,
+    and do not count.
     """
-    unknown = COMPATIBLE if lenient else OPENAI
-    return ResponsesDialect(
-        errors=speaker.errors,
-        variant=_VARIANTS.get(speaker.config.adapter, unknown),
-        beside=beside
-        or OpenAIDialect(
-            provider=speaker.provider, errors=speaker.errors, lenient=lenient
-        ),
-    )
+    return _VARIANTS.get(adapter, COMPATIBLE)
 
 
 @final
@@ -67,6 +55,7 @@ class ResponsesDialect:
     """The dialect: chats are responses, all else is as in OpenAI's other format."""
 
     beside: OpenAIDialect
+    """How the provider is spoken to about embeddings, pictures, models."""
     errors: Classifier = attrs.field(repr=False)
     variant: ResponsesVariant = attrs.field(repr=False)
 

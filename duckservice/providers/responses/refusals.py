@@ -34,6 +34,9 @@ from duckservice.providers.translation import (
     refusal,
 )
 
+PICTURES: Final = "images"
+"""What a chat has made, which no item of OpenAI's own can say."""
+
 _OWN_SIGNATURE: Final = "gAAAA"
 """How OpenAI's encrypted thoughts begin. Others' would be refused there."""
 
@@ -55,6 +58,8 @@ def _untranslatable(request: ChatRequest, its: ResponsesVariant) -> Iterator[str
     for i, message in enumerate(request.messages):
         if message.name is not None and message.role != "tool":
             yield f"{message_path(request, i)}.name"
+        if request.format == "responses" and PICTURES in message.extra:
+            yield f"{message_path(request, i)} (a picture of another's)"
         for j, part in enumerate(message.parts):
             path = part_path(request, i, j)
             match part:
