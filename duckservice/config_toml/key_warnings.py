@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from duckservice.config import BASE_URLS, AdapterName, ProviderConfig, Secret
 from duckservice.config_toml.secrets import is_literal
+from duckservice.redaction import masked
 
 _OWNERS: Final[Mapping[str, tuple[AdapterName, ...]]] = {
     "sk-ant-": ("anthropic",),
@@ -118,8 +119,3 @@ def _fits(adapter: AdapterName, key: str) -> bool:
     adapters = import_module("duckservice.providers.adapters")
     shape = adapters.adapter_of(adapter).key_shape
     return shape is None or shape.fullmatch(key) is not None
-
-
-def masked(key: str) -> str:
-    """Return what may be shown of *key*: enough to find out which one it is."""
-    return f"…{key[-4:]}" if len(key) >= 16 else "…"

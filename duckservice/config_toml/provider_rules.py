@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from duckservice.config import (
     keys_of,
 )
 from duckservice.config_toml.refused import Refused, one_of, quoted
+from duckservice.loopback import is_loopback
 
 Rule: TypeAlias = tuple[frozenset[str], Callable[[Any], Iterator[Refused]]]
 """The keys that it looks at, and the rule."""
@@ -283,13 +283,7 @@ def _is_installed(module: str) -> bool:
 def _is_private(url: str) -> bool:
     """Say whether nobody can listen in on the way to *url*."""
     parts = urlsplit(url)
-    if parts.scheme != "http":
-        return True
-    host = parts.hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+    return parts.scheme != "http" or is_loopback(parts.hostname or "")
 
 
 _TOGETHER: Final = frozenset(

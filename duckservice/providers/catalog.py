@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from time import time
@@ -22,6 +21,7 @@ from duckservice.providers.prices import Prices
 from duckservice.providers.redaction import Secrets
 from duckservice.providers.remote import RemoteProvider
 from duckservice.providers.thought_marks import thinker_of
+from duckservice.redaction import SECRET_NAME
 
 if TYPE_CHECKING:
     import httpx
@@ -121,7 +121,7 @@ def _headers(config: ProviderConfig, adapter: Adapter) -> Mapping[str, str | Sec
         if said := getattr(config, name):
             headers[value] = said
     for name, value in config.headers.items():
-        is_secret = _SECRET_NAME.search(name) is not None
+        is_secret = SECRET_NAME.search(name) is not None
         headers[name.lower()] = Secret(value) if is_secret else value
     return headers
 
@@ -134,10 +134,6 @@ _HEADERS_OF_KEYS: Final[Mapping[AdapterName, Mapping[str, str]]] = {
     "anthropic": {"api_version": "anthropic-version"},
 }
 """Which keys of the config are headers, by adapter."""
-
-_SECRET_NAME: Final = re.compile(
-    r"authorization|cookie|key|secret|token", re.IGNORECASE
-)
 
 
 def _secrets(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Final, TypeAlias, final
@@ -10,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from duckservice.config import Secret
 from duckservice.errors import InvalidRequest
+from duckservice.loopback import is_loopback
 
 RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 
@@ -57,7 +57,7 @@ class Endpoint:
         if (
             (self._secret or authenticated)
             and url.scheme == "http"
-            and not _is_loopback(url)
+            and not is_loopback(url.hostname or "")
         ):
             raise ValueError(
                 f"{self.origin} would get a key over an unencrypted connection: "
@@ -170,13 +170,3 @@ def _checked_url(base_url: str) -> SplitResult:
 
 def _port(url: SplitResult) -> int:
     return url.port or (443 if url.scheme == "https" else 80)
-
-
-def _is_loopback(url: SplitResult) -> bool:
-    host = url.hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -188,6 +188,14 @@ def test_of_two_secrets_that_may_have_begun_neither_is_passed_on(turn):
     assert mask.feed(b"c.") + mask.finish() == b"."
 
 
+def test_a_secret_in_the_beginning_of_another_is_masked_where_the_body_ends():
+    inner, outer = "b" * 20, "a" * 10 + "b" * 20 + "c" * 10
+    mask = BodyMask(MaskedForms([inner, outer]))
+    assert mask.feed(b"." + outer[:-5].encode()) == b"."
+    assert mask.finish() == f"{'a' * 10}{MASK}{'c' * 5}".encode()
+    assert mask.finish() == b""
+
+
 def test_what_is_kept_to_find_a_token_is_no_multiple_of_its_prefixes():
     token = "".join(f"{number:x}." for number in range(1000))
     tracemalloc.start()
