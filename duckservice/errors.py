@@ -75,6 +75,8 @@ class DuckError(Exception):
         self.quotes_provider = False
         """Whether the message holds the provider's own words. They are for the
         client: they may quote its prompt, so they stay out of the log."""
+        self.never_sent = False
+        """Whether the provider has surely not got the request."""
         self.job: str | None = None
         """The job that failed; whoever has given it one sets it."""
         self.request_id: str | None = None

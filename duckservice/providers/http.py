@@ -321,7 +321,9 @@ class HttpClient:
             if is_proven
             else "was not asked: its credentials, a token or a login, did not come"
         )
-        return ProviderTimeout(f"{name} {what} within {limit}", provider=name)
+        error = ProviderTimeout(f"{name} {what} within {limit}", provider=name)
+        error.never_sent = not is_proven
+        return error
 
     def _no_answer(self, error: httpx.TransportError) -> DuckError:
         """Return the error for a request that failed before the head of its answer."""

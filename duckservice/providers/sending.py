@@ -21,7 +21,7 @@ def may_be_accepted(error: DuckError) -> bool:
     failed: only where it was asked and nobody knows what it has made of it.
     """
     cause = error.__cause__
-    if isinstance(cause, _NEVER_SENT):
+    if error.never_sent or isinstance(cause, _NEVER_SENT):
         return False
     unclear = isinstance(error, BadProviderResponse | ProviderTimeout | Unavailable)
     return unclear or isinstance(cause, httpx.TransportError)

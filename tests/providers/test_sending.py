@@ -31,7 +31,7 @@ class Failing(httpx.AsyncBaseTransport):
 
 
 def provider(
-    transport: Failing, timeout: TimeoutConfig | None = None
+    transport: Failing, timeout: TimeoutConfig | None = None, credentials=None
 ) -> RemoteProvider:
     made = make_provider(
         ProviderConfig(name="a", adapter="openai", api_key=Secret("k" * 40))
@@ -44,14 +44,17 @@ def provider(
         timeout=timeout or TimeoutConfig(),
         classify=Classifier("a"),
         transport=transport,
+        credentials=credentials,
     )
     return attrs.evolve(made, http=http)
 
 
-async def failure(transport: Failing, first_byte: float | None = None) -> DuckError:
+async def failure(
+    transport: Failing, first_byte: float | None = None, credentials=None
+) -> DuckError:
     timeout = None if first_byte is None else TimeoutConfig(first_byte=first_byte)
     with pytest.raises(DuckError) as caught:
-        await provider(transport, timeout).generate_images(
+        await provider(transport, timeout, credentials).generate_images(
             ImageRequest(model="gpt-image-1", prompt="x")
         )
     return caught.value
@@ -95,3 +98,13 @@ async def test_how_long_pictures_are_waited_for_is_what_the_config_says(
     started = trio.current_time()
     await failure(slow, first_byte=seconds)
     assert trio.current_time() - started == seconds
+
+
+async def test_what_its_credentials_came_too_late_for_was_never_sent(autojump_clock):
+    class Hanging:
+        async def headers(self, method, url, body):
+            await trio.sleep_forever()
+
+    error = await failure(Failing(httpx.ReadError("")), credentials=Hanging())
+    assert isinstance(error, ProviderTimeout)
+    assert not may_be_accepted(error)
