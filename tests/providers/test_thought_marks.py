@@ -454,6 +454,16 @@ async def test_a_client_of_claudes_format_has_claudes_thoughts_as_they_are():
     ]
 
 
+@pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS.keys())
+@pytest.mark.parametrize("thinking", [_CLAUDE, _CLAUDE_REDACTED, _BEDROCK])
+async def test_claudes_thoughts_go_to_claude_behind_openrouter(thinking, client):
+    said = await said_by(thinking, client, stream=False)
+    behind = Deaf(MAKERS["openrouter"], "anthropic/claude-sonnet-4.5")
+    body = await sent_to(behind, client.ask(behind.model, *said))
+    assert SEAL in body
+    assert "duck:" not in body
+
+
 OPEN = {"type": "thinking", "thinking": "Let me see.", "signature": ""}
 
 
