@@ -28,7 +28,7 @@ from duckservice.completion import (
     TextPart,
     ToolResult,
 )
-from duckservice.providers.reading import mapping_or_empty
+from duckservice.providers.reading import mapping_or_empty, text_or
 
 CACHE_CONTROL: Final = "cache_control"
 EAGER: Final = "eager_input_streaming"
@@ -62,9 +62,11 @@ def _is_hint(name: str, value: Any) -> bool:
     if name == "thinking":  # here it is what is understood only in part
         return fields.keys() <= {"type", "budget_tokens", "display"}
     if name == "context_management" and fields.keys() == {"edits"}:
-        edits = fields["edits"] if isinstance(fields["edits"], list) else [None]
-        kinds = (mapping_or_empty(edit).get("type") for edit in edits)
-        return all(isinstance(k, str) and k.startswith("clear_thinking") for k in kinds)
+        if not isinstance(fields["edits"], list):
+            return False
+        edits: list[Any] = fields["edits"]  # pyright: ignore[reportUnknownVariableType]  # any JSON
+        kinds = (text_or(mapping_or_empty(edit).get("type"), "") for edit in edits)
+        return all(kind.startswith("clear_thinking") for kind in kinds)
     return False
 
 

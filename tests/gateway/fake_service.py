@@ -133,6 +133,7 @@ class FakeService:
         return {
             "offers": {"gpt-4o": [offer]},
             "price_list": {"name": "l", "version": "1", "as_of": "2026-11-09"},
+            "silent_providers": {"local": "cannot be reached"},
         }
 
     async def status(self):

@@ -105,6 +105,7 @@ async def test_models_have_their_offers_where_they_are_asked_for(app, service):
     reply = await ask(app, "GET", "/v1/models", query=b"details=true")
     detailed = reply.json()
     assert detailed["price_list"]["as_of"] == "2026-11-09"
+    assert detailed["silent_providers"] == {"local": "cannot be reached"}
     known, unknown = detailed["data"]
     assert known["offers"][0]["provider"] == "openai"
     assert unknown["offers"] == []
