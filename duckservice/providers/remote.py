@@ -61,6 +61,7 @@ from duckservice.providers.thought_marks import (
     marked_chunks,
     marked_completion,
     own_thoughts,
+    without_lost_thinking,
 )
 
 LINGER: Final = 0.2
@@ -388,7 +389,8 @@ class RemoteProvider:
         if request.format == "anthropic" and not can.messages_as_written:
             request = without_hints(request, cached=can.cache_control)
         own = self._own(request)
-        own = own_thoughts(own, self.thinker(own.model))
+        thinker = self.thinker(own.model)
+        own = without_lost_thinking(own_thoughts(own, thinker), thinker)
         return able(own, self.leave_out, self._check)
 
     def _own(self, request: R) -> R:

@@ -36,6 +36,7 @@ from duckservice.completion import (
     ReasoningPart,
     TextPart,
     ToolCall,
+    ToolResult,
     WireFormat,
 )
 from duckservice.config import AdapterName, Api
@@ -146,6 +147,28 @@ def own_thoughts(request: ChatRequest, thinker: Thinker) -> ChatRequest:
     if not messages:  # nobody has said anything: let the provider's format judge
         return request
     return attrs.evolve(request, messages=tuple(messages))
+
+
+def without_lost_thinking(request: ChatRequest, thinker: Thinker) -> ChatRequest:
+    """Return *request* so that Claude does not think amid a turn whose thoughts are lost.
+
+    While its calls are answered, a Claude that thinks wants the thoughts back with which
+    it made them, and refuses the request without. Clients of Chat Completions have no
+    place for them: for them it goes on without thinking, and thinks again in the next turn.
+    """
+    if thinker.name != _CLAUDE or request.reasoning is None:
+        return request
+    if request.format == "anthropic":  # whose client has a place for them
+        return request
+    for message in reversed(request.messages):
+        if all(isinstance(part, ToolResult) for part in message.parts):
+            continue
+        called = any(isinstance(part, ToolCall) for part in message.parts)
+        thought = any(isinstance(part, ReasoningPart) for part in message.parts)
+        if message.role == "assistant" and called and not thought:
+            return attrs.evolve(request, reasoning=None)
+        break
+    return request
 
 
 def _is_marked_for(thinker: Thinker, client: WireFormat) -> bool:

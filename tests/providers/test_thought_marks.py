@@ -24,7 +24,11 @@ from duckservice.gateway.wire.openai_responses import decode_responses
 from duckservice.gateway.wire.openai_stream import ChatStreamEncoder
 from duckservice.gateway.wire.responses_stream import ResponseStreamEncoder
 from duckservice.placed_message import PlacedMessage
-from duckservice.providers.thought_marks import own_thoughts, thinker_of
+from duckservice.providers.thought_marks import (
+    own_thoughts,
+    thinker_of,
+    without_lost_thinking,
+)
 from tests.e2e.makers import MAKERS, Maker
 from tests.e2e.running import (
     anthropic_message,
@@ -523,3 +527,54 @@ def test_what_is_left_keeps_its_place():
 )
 def test_the_same_model_is_one_thinker_wherever_it_is_asked(adapter, api, model, name):
     assert thinker_of(adapter, api, model).name == name
+
+
+CALLED = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [
+        {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    ],
+}
+ANSWERED = {"role": "tool", "tool_call_id": "c", "content": "done"}
+ASKED = {"role": "user", "content": "go"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "thinks"),
+    [
+        ([ASKED], True),
+        ([ASKED, CALLED, ANSWERED], False),
+        ([ASKED, CALLED, ANSWERED, ASKED], True),
+        ([ASKED, {"role": "assistant", "content": "hm"}, ASKED], True),
+    ],
+)
+def test_claude_thinks_but_amid_calls_whose_thoughts_are_lost(messages, thinks):
+    body = {"model": "claude-x", "messages": messages, "reasoning_effort": "low"}
+    request = decode_chat(json.dumps(body).encode()).request
+    claude = thinker_of("bedrock", "chat", "claude-x")
+    own = without_lost_thinking(request, claude)
+    assert (own.reasoning is not None) == thinks
+    others = thinker_of("gemini", "chat", "gemini-x")
+    assert without_lost_thinking(request, others) is request
+
+
+def test_claude_goes_on_thinking_where_its_thoughts_came_back():
+    thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
+    call = {"type": "tool_use", "id": "c", "name": "f", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "c", "content": "done"}
+    body = {
+        "model": "claude-x",
+        "max_tokens": 5000,
+        "thinking": {"type": "enabled", "budget_tokens": 2000},
+        "messages": [
+            ASKED,
+            {"role": "assistant", "content": [thought, call]},
+            {"role": "user", "content": [result]},
+        ],
+    }
+    request = decode_messages(json.dumps(body).encode()).request
+    claude = thinker_of("anthropic", "chat", "claude-x")
+    assert without_lost_thinking(request, claude) is request
+    foreign = attrs.evolve(request, format="responses")
+    assert without_lost_thinking(foreign, claude) is foreign
