@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 import ssl
@@ -193,6 +194,10 @@ async def _with_tls(
     return tls
 
 
+_TRIOS_WORDS: Final = re.compile(r"^Error connecting to \(.*?\): ")
+"""They name the address, which is named already."""
+
+
 def connect_reason(error: BaseException) -> str:
     """Return in a few words why connecting failed, as the system puts it."""
     match _root_cause(error):
@@ -201,7 +206,7 @@ def connect_reason(error: BaseException) -> str:
         case ssl.SSLError() as failure:
             return f"TLS failed: {failure.reason or 'it was cut off'}"
         case OSError(strerror=str(text)):
-            return text
+            return _TRIOS_WORDS.sub("", text)
         case _:
             return "the connection broke off"
 

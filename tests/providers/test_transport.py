@@ -30,6 +30,7 @@ from tests.upstream import (
     RESET,
     answer,
     chunked,
+    closed_port,
     head,
     open_upstream,
 )
@@ -489,3 +490,13 @@ async def test_what_a_caller_says_about_the_length_of_the_body_is_not_believed()
         await transport.aclose()
         assert upstream.requests[0].header("content-length") == "2"
         assert upstream.requests[0].header("transfer-encoding") is None
+
+
+async def test_an_address_where_nobody_listens_is_named_once():
+    port = closed_port()
+    async with open_client(f"http://127.0.0.1:{port}") as client:
+        with pytest.raises(ProviderError) as caught:
+            await post(client)
+    assert caught.value.message.endswith(
+        f"cannot be reached: 127.0.0.1:{port}: Connection refused"
+    )
