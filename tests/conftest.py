@@ -16,9 +16,6 @@ settings.register_profile(
 settings.register_profile(
     "soak", deadline=None, max_examples=5000, suppress_health_check=_SLOW_MACHINE
 )
-settings.register_profile(
-    "quick", deadline=None, max_examples=15, suppress_health_check=_SLOW_MACHINE
-)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
