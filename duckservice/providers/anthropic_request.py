@@ -73,7 +73,10 @@ _COUNTED: Final = (
 
 
 _GOOGLES: Final = "extra_content"
-"""The signature of a Gemini call."""
+"""The signature of a Gemini call, which is whole without it."""
+
+_UNDERSTOOD: Final = frozenset({_GOOGLES, "cache_control"})
+"""Fields of messages, parts and tools: OpenAI's clients mark what Claude is to cache."""
 
 
 def check(request: ChatRequest, *, provider: str) -> None:
@@ -97,10 +100,7 @@ def encode_for_count(request: ChatRequest, *, provider: str) -> bytes:
 
 
 def _untranslatable(request: ChatRequest) -> Iterator[str]:
-    for field in foreign_fields(request, "anthropic"):
-        # OpenAI's clients write it for Claude; a Gemini call is whole without its mark.
-        if not field.endswith((".cache_control", ".extra_content")):
-            yield field
+    yield from foreign_fields(request, "anthropic", understood=_UNDERSTOOD)
     yield from _unknown_options(request)
     if request.format == "anthropic":
         return

@@ -58,7 +58,9 @@ class Paths:
 
     def of(self, model: str, path: str) -> str:
         """Return where *path* of *model* is."""
-        return self.prefix.replace("{model}", quote(model, safe="")) + path + self.query
+        # A name of dots alone would lead out of its folder.
+        name = quote(model, safe="") if model.strip(".") else model.replace(".", "%2E")
+        return self.prefix.replace("{model}", name) + path + self.query
 
     @property
     def models(self) -> str:

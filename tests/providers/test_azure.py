@@ -26,6 +26,7 @@ from duckservice.providers.adapter import Speaker
 from duckservice.providers.adapters.azure import ADAPTER
 from duckservice.providers.catalog import make_provider
 from duckservice.providers.failures import Classifier
+from duckservice.providers.openai import Paths
 from tests.providers import understanding
 from tests.upstream import answer, open_upstream
 
@@ -218,3 +219,9 @@ def test_an_error_in_a_stream_names_its_status_as_text():
         stream.close()
     assert type(caught.value) is RateLimited
     assert caught.value.upstream_status == 429
+
+
+@pytest.mark.parametrize("model", [".", "..", "..."])
+def test_a_deployment_of_dots_stays_in_its_folder(model):
+    where = Paths(prefix="/deployments/{model}").of(model, "/chat/completions")
+    assert where == f"/deployments/{'%2E' * len(model)}/chat/completions"

@@ -6,11 +6,12 @@ import json
 
 import pytest
 
+from duckservice.errors import InvalidRequest
 from duckservice.gateway.wire.anthropic_messages import decode_messages
 from duckservice.gateway.wire.openai_chat import decode_chat
 from duckservice.providers.hints import without_cache_control, without_hints
 from tests.e2e.makers import MAKERS, PICTURE_SOURCE
-from tests.providers.asking import asked_of
+from tests.providers.asking import asked_of, made
 
 CACHED = {"cache_control": {"type": "ephemeral"}}
 
@@ -117,3 +118,12 @@ async def test_a_document_with_a_mark_goes_to_who_takes_documents():
     assert (await asked_of(MAKERS["anthropic"], request))["messages"][0]["content"] == [
         document
     ]
+
+
+def test_a_field_of_the_request_is_no_mark_whatever_its_name_ends_in():
+    body = {"model": "m", "messages": [{"role": "user", "content": "go"}]}
+    body["foo.cache_control"] = 1
+    request = decode_chat(json.dumps(body).encode()).request
+    provider = made(MAKERS["anthropic"], "http://127.0.0.1:9")
+    with pytest.raises(InvalidRequest, match=r"foo\.cache_control"):
+        provider.check(request)
