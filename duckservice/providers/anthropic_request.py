@@ -24,6 +24,7 @@ from duckservice.completion import (
     ToolResult,
 )
 from duckservice.providers.translation import (
+    are_arguments,
     foreign_fields,
     is_plain_text,
     option,
@@ -136,7 +137,7 @@ def _untranslatable_part(path: str, part: Part) -> Iterator[str]:
             yield f"{path}.image_url.detail"
         case ReasoningPart(signature=None, redacted=None):
             yield f"{path} (reasoning without a signature)"
-        case ToolCall(arguments=arguments) if not _is_json_object(arguments):
+        case ToolCall(arguments=arguments) if not are_arguments(arguments):
             yield f"{path}.function.arguments"
         case ToolResult(content=content):
             for k, inner in enumerate(content):
@@ -331,7 +332,7 @@ def _source(image: ImagePart) -> Json:
 
 
 def _tool_use(call: ToolCall, provider: str) -> Json:
-    if not _is_json_object(call.arguments):
+    if not are_arguments(call.arguments):
         raise refusal(
             provider,
             "Anthropic's format",
@@ -346,19 +347,6 @@ def _tool_use(call: ToolCall, provider: str) -> Json:
         "input": msgspec.Raw(call.arguments.encode() or b"{}"),
         **_own(call.extra),
     }
-
-
-_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-def _is_json_object(text: str) -> bool:
-    if not text:  # what OpenAI's models write for a call without arguments
-        return True
-    try:
-        _members.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return False
-    return True
 
 
 def _tool_result(result: ToolResult, provider: str) -> Json:

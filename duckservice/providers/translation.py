@@ -204,6 +204,24 @@ def has_unsayable_failure(result: ToolResult) -> bool:
     return result.is_error and not all(isinstance(p, TextPart) for p in result.content)
 
 
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def are_arguments(text: str) -> bool:
+    """Say whether *text* is a JSON object, or empty, as some models write for none.
+
+    For formats in which a call's arguments are an object. They still go on as they were
+    written: read into values and written anew, numbers would lose digits.
+    """
+    if not text:
+        return True
+    try:
+        _members.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+    return True
+
+
 def _plain(value: object) -> object:
     if isinstance(value, Mapping):  # msgspec encodes dicts only
         return dict(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]  # JSON of any kind

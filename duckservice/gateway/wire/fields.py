@@ -275,3 +275,12 @@ def _too_deep() -> InvalidRequest:
     return InvalidRequest(
         f"the body is nested too deeply; at most {DEPTH_MAX} levels are allowed"
     )
+
+
+def data_url(url: str, path: str) -> tuple[str, str]:
+    """Return media type and base64 data of a ``data:`` URL; *path* names its field."""
+    head, comma, data = url.partition(",")
+    media_type, *parameters = head[len("data:") :].split(";")
+    if not comma or not data or "/" not in media_type or "base64" not in parameters:
+        raise refused(path, "a data: URL must read data:<media type>;base64,<data>")
+    return media_type.lower(), data

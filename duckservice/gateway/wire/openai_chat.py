@@ -38,6 +38,7 @@ from duckservice.gateway.wire.fields import (
     Fields,
     as_object,
     at,
+    data_url,
     decode_object,
     extras,
     flag,
@@ -458,14 +459,6 @@ def _image(fields: Fields, where: str) -> Part:
     if scheme.startswith(("http://", "https://")):
         return ImagePart(url=url, detail=detail, extra=extra)
     if scheme.startswith("data:"):
-        media_type, data = _data_url(url, at(inside, "url"))
+        media_type, data = data_url(url, at(inside, "url"))
         return ImagePart(data=data, media_type=media_type, detail=detail, extra=extra)
     raise refused(at(inside, "url"), "must be an http:, https: or data: URL")
-
-
-def _data_url(url: str, path: str) -> tuple[str, str]:
-    head, comma, data = url.partition(",")
-    media_type, *parameters = head[len("data:") :].split(";")
-    if not comma or not data or "/" not in media_type or "base64" not in parameters:
-        raise refused(path, "a data: URL must read data:<media type>;base64,<data>")
-    return media_type.lower(), data

@@ -23,7 +23,7 @@ from duckservice.completion import (
     ToolResult,
 )
 from duckservice.providers.bedrock.models import family_of
-from duckservice.providers.translation import refusal
+from duckservice.providers.translation import are_arguments, refusal
 
 Json: TypeAlias = dict[str, Any]
 
@@ -34,8 +34,6 @@ _IMAGE_FORMATS: Final = {
     "image/gif": "gif",
     "image/webp": "webp",
 }
-
-_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def untranslatable(part: Part, path: str, *, model: str) -> Iterator[tuple[str, str]]:
@@ -48,7 +46,7 @@ def untranslatable(part: Part, path: str, *, model: str) -> Iterator[tuple[str, 
         case ReasoningPart(signature=None, redacted=None):
             if family_of(model) == "claude":
                 yield path, "Claude takes no reasoning back without its signature"
-        case ToolCall(arguments=arguments) if not _is_json_object(arguments):
+        case ToolCall(arguments=arguments) if not are_arguments(arguments):
             yield f"{path}.function.arguments", "must be a JSON object"
         case ToolResult(content=inner_parts):
             for k, inner in enumerate(inner_parts):
@@ -152,7 +150,7 @@ def _image(image: ImagePart) -> Json:
 
 
 def _tool_use(call: ToolCall, provider: str) -> Json:
-    if not _is_json_object(call.arguments):
+    if not are_arguments(call.arguments):
         raise refusal(
             provider,
             "Bedrock's Converse",
@@ -173,13 +171,3 @@ def _tool_result(result: ToolResult, provider: str) -> Json:
     if result.is_error:
         block["status"] = "error"
     return block
-
-
-def _is_json_object(text: str) -> bool:
-    if not text:  # what OpenAI's models write for a call without arguments
-        return True
-    try:
-        _members.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return False
-    return True

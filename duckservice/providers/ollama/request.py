@@ -32,6 +32,7 @@ from duckservice.completion import (
     WireFormat,
 )
 from duckservice.providers.translation import (
+    are_arguments,
     failure,
     foreign_fields,
     has_unsayable_failure,
@@ -116,7 +117,7 @@ def _untranslatable_messages(request: ChatRequest) -> Iterator[tuple[str, str]]:
             yield from _untranslatable_part(path, part, message)
         calls = (part for part in message.parts if isinstance(part, ToolCall))
         for k, call in enumerate(calls):
-            if not _is_json_object(call.arguments):
+            if not are_arguments(call.arguments):
                 path = f"{message_path(request, i)}.tool_calls[{k}].function.arguments"
                 yield path, "Ollama takes a JSON object"
 
@@ -265,16 +266,3 @@ def _content(parts: Sequence[Part]) -> Json:
     if pictures:
         content["images"] = pictures
     return content
-
-
-_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-def _is_json_object(text: str) -> bool:
-    if not text:  # what OpenAI's models write for a call without arguments
-        return True
-    try:
-        _members.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return False
-    return True
