@@ -55,6 +55,7 @@ Strategy: TypeAlias = Literal[
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["auto", "json", "console"]
 Window: TypeAlias = Literal["hour", "day", "month", "total"]
+BreakerScope: TypeAlias = Literal["provider", "model"]
 
 
 @final
@@ -276,6 +277,18 @@ class BreakerConfig:
     reset_timeout: Seconds = 60.0
     success_threshold: Annotated[int, Whole(1, 1_000_000)] = 3
     half_open_max: Annotated[int, Whole(1, 1_000_000)] = 1
+    failure_rate: Annotated[float, Number(1)] | None = None
+    """So large a part of the requests in the window that fail opens it, too."""
+    slow_call: Seconds | None = None
+    """A request that has not begun to be answered by then is slow."""
+    slow_rate: Annotated[float, Number(1)] = 0.5
+    """So large a part of the requests in the window that are slow opens it."""
+    window: Seconds = 60.0
+    """What the rates are taken over."""
+    min_requests: Annotated[int, Whole(1, 1_000_000)] = 20
+    """With fewer requests in the window there is no rate."""
+    scope: BreakerScope = "provider"
+    """Whether all models of the provider are judged together, or each by itself."""
 
 
 @attrs.frozen(kw_only=True)
@@ -369,6 +382,8 @@ class ProviderConfig:
     )
     rate_limit: RateLimitConfig | None = None
     limits: LimitsConfig = attrs.field(factory=LimitsConfig)
+    key_limits: LimitsConfig = attrs.field(factory=LimitsConfig)
+    """Of each of the keys, beside those of all together."""
     breaker: BreakerConfig = attrs.field(factory=BreakerConfig)
     price: PriceConfig | None = None
 
@@ -402,6 +417,22 @@ class RoutingConfig:
     fallbacks: Mapping[ModelName, tuple[ModelName, ...]] = attrs.field(
         factory=dict[str, tuple[str, ...]]
     )
+    context_fallbacks: Mapping[ModelName, tuple[ModelName, ...]] = attrs.field(
+        factory=dict[str, tuple[str, ...]]
+    )
+    """Models to try for a request that does not fit a model's context window."""
+    content_fallbacks: Mapping[ModelName, tuple[ModelName, ...]] = attrs.field(
+        factory=dict[str, tuple[str, ...]]
+    )
+    """Models to try for a request that a provider's content filter refuses."""
+    sticky: Annotated[str, Text(chars_max=64, empty=True)] = ""
+    """The key of the tag whose value decides, as long as it can, who is asked."""
+    spill_after: SecondsOrZero = 1.0
+    """Who would have to wait longer for a provider's limit asks another before."""
+    hedge_after: Seconds | None = None
+    """A second provider is asked as well if the first has not begun by then."""
+    commit_window: SecondsOrZero = 0.0
+    """So long the first of a stream is held back: if it fails, another takes over."""
 
 
 @attrs.frozen(kw_only=True)
@@ -411,6 +442,12 @@ class CacheConfig:
     enabled: bool = False
     ttl: Seconds = 300.0
     max_entries: Annotated[int, Whole(1, 100_000_000)] = 10_000
+    max_bytes: Annotated[int, Size(1 << 10, 1 << 40)] = 64 << 20
+    """Of all replies together, in memory."""
+    persist: bool = False
+    """Whether replies are kept in the state directory, too, and outlive the daemon."""
+    coalesce: bool = False
+    """Whether equal requests that are under way at once become one."""
 
 
 @attrs.frozen(kw_only=True)
@@ -418,6 +455,13 @@ class BudgetMatch:
     """Which requests a budget binds."""
 
     tag: Annotated[str, Text(chars_max=256)] | None = None
+    """``key=value``."""
+    submitter: Annotated[int, Whole(0, (1 << 32) - 1)] | None = None
+    """The uid of the process that made the request."""
+    provider: Annotated[str, Text(chars_max=64)] | None = None
+    """A provider's name."""
+    model: ModelName | None = None
+    """What a provider is asked for; exact or a glob."""
 
 
 @attrs.frozen(kw_only=True)

@@ -53,7 +53,7 @@ def test_every_other_key_of_a_provider_needs_a_restart():
         "project": "p", "location": "l", "region": "r", "base_url": "https://y",
         "models": ("m",), "model_map": {"a": "b"}, "priority": 9, "weight": 9,
         "max_concurrency": 9, "leave_out": ("seed",), "timeout": TimeoutConfig(total=1.0), "rate_limit": None,
-        "limits": None, "breaker": None,
+        "limits": None, "key_limits": None, "breaker": None,
     }  # fmt: skip
     known = {field.name for field in attrs.fields(ProviderConfig)}
     assert known == {*other, *RELOADED, "name"}
