@@ -1,84 +1,166 @@
-"""The circuit breaker actor: one per provider, around the pure breaker."""
+"""The circuit breaker actor: one per provider, around the pure breakers.
+
+A provider has one breaker, or one for each model (see `breaker_scopes`). Their
+states are on the board and nowhere else, so routing sees what they are and a
+crash of the actor loses none: what rests goes on resting.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import attrs
 import trio
 
 from duckservice.actors.board import Board, ProviderBoard
-from duckservice.core import circuit_breaker as core
-from duckservice.core.circuit_breaker import (
-    BreakerPolicy,
-    BreakerState,
-    Closed,
-    Outcome,
-    Permit,
-)
+from duckservice.core import breaker_scopes, breaker_words, circuit_breaker as core
+from duckservice.core.breaker_policy import BreakerPolicy
+from duckservice.core.circuit_breaker import BreakerState, Closed, Outcome, Permit
 from duckservice.events import BreakerMoved, EventSink
 
+#: Starts without a move in between, after which a half open breaker is suspected
+#: of being what crashes the actor.
+_STARTS_TRUSTED = 2
 
-@attrs.define
+
+@attrs.define(eq=False)
 class CircuitBreaker:
     """Decides whether requests to one provider may be sent."""
 
     provider: str
     policy: BreakerPolicy
     _board: ProviderBoard
+    _eras: Iterator[int]
     _emit: EventSink
-    _state: BreakerState
+    _by_model: bool = False
+    _models_max: int = breaker_scopes.MODELS_MAX
     _clock: Callable[[], float] = trio.current_time
 
     @classmethod
     def start(
-        cls, provider: str, policy: BreakerPolicy, board: Board, emit: EventSink
+        cls,
+        provider: str,
+        policy: BreakerPolicy,
+        board: Board,
+        emit: EventSink,
+        *,
+        by_model: bool = False,
     ) -> CircuitBreaker:
-        """Make the next incarnation; it starts closed, as every new breaker."""
-        state: BreakerState = Closed(era=next(board.eras))
-        its = board.providers[provider]
-        # A provider that somebody disabled stays so, whatever crashes here.
-        if isinstance(its.breaker, core.Disabled):
-            state = core.disable(state)
-        its.breaker = state
-        return cls(provider, policy, its, emit, state)
+        """Make the next incarnation, which goes on from what is on the board.
 
-    def admit(self) -> Permit | None:
-        """Return a permit for one request, or None to refuse it."""
-        state, permit = core.admit(self._state, self.policy, self._clock())
-        self._move_to(state)
-        return permit
+        Closed breakers start anew: they forget what they have counted.
+        """
+        its = cls(
+            provider, policy, board.providers[provider], board.eras, emit, by_model
+        )
+        its.revive()
+        return its
 
-    def settle(self, permit: Permit, outcome: Outcome, latency: float) -> None:
+    def revive(self) -> None:
+        """Go on where the last incarnation was."""
+        its, now = self._board, self._clock()
+        its.breaker_starts += 1
+        trusted = its.breaker_starts <= _STARTS_TRUSTED
+        for scope, state in {"": its.breaker, **its.breakers}.items():
+            revived = breaker_scopes.revive(
+                state, self.policy, now, self._eras, trusted=trusted
+            )
+            self._move(scope, revived)
+
+    def admit(self, model: str = "") -> Permit | None:
+        """Return a permit for one request for *model*, or None to refuse it."""
+        now = self._clock()
+        scope = self._scope(model, now)
+        state, permit = core.admit(self._state(scope), self.policy, now)
+        self._move(scope, state)
+        if permit is None or not scope:
+            return permit
+        return attrs.evolve(permit, scope=scope)
+
+    def settle(
+        self,
+        permit: Permit,
+        outcome: Outcome,
+        latency: float,
+        *,
+        timed_out: bool = False,
+    ) -> None:
         """Take note of how the request sent with *permit* has ended.
 
-        *latency* is the time to the first of the reply, in seconds.
+        *latency* is the time to the first of the reply, in seconds. What *timed
+        out* is slow, however soon the reply began.
         """
-        now = self._clock()
-        self._move_to(core.settle(self._state, self.policy, now, permit, outcome))
+        its, now = self._board, self._clock()
+        limit, scope = self.policy.slow_call, permit.scope
+        slow = limit is not None and (timed_out or latency > limit)
+        if not scope or scope in its.breakers:
+            before = self._state(scope)
+            state = core.settle(before, self.policy, now, permit, outcome, slow=slow)
+            self._move(scope, state)
         if outcome is not Outcome.NEITHER:
-            its = self._board
-            health = its.health.rested(now - its.health_at)
+            health = its.health.rested(now - its.health_at, self.policy.reset_timeout)
             ok = outcome is Outcome.SUCCESS
             its.health, its.health_at = health.update(ok=ok, latency=latency), now
 
     def enable(self) -> None:
         """Let requests pass again after `disable`."""
-        self._move_to(core.enable(self._state))
+        self._move("", core.enable(self._board.breaker), "enabled by hand")
 
     def disable(self) -> None:
-        """Refuse everything until `enable`."""
-        self._move_to(core.disable(self._state))
+        """Refuse everything, whatever the model, until `enable`."""
+        self._move("", core.disable(self._board.breaker), "disabled by hand")
+        self._forget_models("disabled", "disabled by hand")
 
     def reset(self) -> None:
-        """Forget the failures: close, unless disabled."""
-        self._move_to(core.reset(self._state))
+        """Forget the failures, of all models: close, unless disabled."""
+        self._move("", core.reset(self._board.breaker), "reset by hand")
+        self._forget_models("closed", "reset by hand")
 
-    def _move_to(self, state: BreakerState) -> None:
-        if state is self._state:
+    def _scope(self, model: str, now: float) -> str:
+        """Return the name of the breaker for *model*, making it if need be."""
+        its = self._board
+        if not self._by_model or isinstance(its.breaker, core.Disabled):
+            return ""
+        state = its.breakers.pop(model, None)
+        if state is not None:
+            its.breakers[model] = state  # the last to have been asked is the last
+            return model
+        if len(its.breakers) >= self._models_max:
+            forgotten = breaker_scopes.breaker_to_forget(its.breakers, self.policy, now)
+            if forgotten is None:
+                return ""
+            self._tell(forgotten, its.breakers.pop(forgotten), "closed", "forgotten")
+        its.breakers[model] = Closed(next(self._eras))
+        return model
+
+    def _state(self, scope: str) -> BreakerState:
+        return self._board.breakers[scope] if scope else self._board.breaker
+
+    def _move(self, scope: str, state: BreakerState, why: str = "") -> None:
+        its, before = self._board, self._state(scope)
+        if state is before:
             return
-        before, self._state = self._state, state
-        self._board.breaker = state
-        was, is_ = core.phase_name(before), core.phase_name(state)
-        if was != is_:
-            self._emit(BreakerMoved(provider=self.provider, was=was, now=is_))
+        if scope:
+            its.breakers[scope] = state
+        else:
+            its.breaker = state
+        self._tell(
+            scope, before, core.phase_name(state), why or breaker_words.why_moved(state)
+        )
+
+    def _forget_models(self, now: core.PhaseName, why: str) -> None:
+        its = self._board
+        forgotten, its.breakers = its.breakers, {}
+        for model, state in forgotten.items():
+            self._tell(model, state, now, why)
+
+    def _tell(
+        self, scope: str, before: BreakerState, now: core.PhaseName, why: str
+    ) -> None:
+        was = core.phase_name(before)
+        if was == now:
+            return
+        self._board.breaker_starts = 0
+        self._emit(
+            BreakerMoved(provider=self.provider, model=scope, was=was, now=now, why=why)
+        )

@@ -1,11 +1,17 @@
 """The circuit breaker as a value: no clock, no task, no I/O.
 
     Closed    failure_threshold failures in a row   -> Open
+    Closed    too large a part of the window failed -> Open
+    Closed    too large a part of it was slow       -> Open
     Open      reset_timeout passes, a request comes -> HalfOpen, with one probe out
     HalfOpen  success_threshold probes succeed      -> Closed
+    HalfOpen  so they do, too many of them slowly   -> Open
     HalfOpen  one probe fails                       -> Open
     any       disable                               -> Disabled
     Disabled  enable                                -> Closed
+
+The window (see `breaker_window`) is the closed breaker's: each starts with an
+empty one, and the probes are judged by themselves.
 
 Each trip and each recovery starts a new era. A permit remembers its era, and a
 probe's permit its serial number within that era, so neither the late end of an
@@ -13,7 +19,8 @@ old request nor the late end of an expired probe says anything about the
 provider of today. An open breaker gives no permits, so half open shares its era.
 
 A breaker that is made anew must start in an era that was never used before
-(``Closed(era=n)``), or permits of its predecessor would count.
+(``Closed(era=n)``), or permits of its predecessor would count. So must each of
+several breakers side by side, as a provider has if each of its models has one.
 """
 
 from __future__ import annotations
@@ -22,8 +29,9 @@ from enum import Enum
 from typing import Literal, TypeAlias, assert_never
 
 import attrs
-from attrs.validators import ge, gt
 
+from duckservice.core.breaker_policy import BreakerPolicy, why_open
+from duckservice.core.breaker_window import NOTHING, Window
 from duckservice.errors import (
     DuckError,
     ProviderAuthError,
@@ -31,22 +39,6 @@ from duckservice.errors import (
     QuotaExceeded,
     RateLimited,
 )
-
-
-@attrs.frozen(kw_only=True)
-class BreakerPolicy:
-    """When a breaker opens and closes; times are in seconds."""
-
-    failure_threshold: int = attrs.field(default=5, validator=ge(1))
-    """So many failures in a row open it."""
-    success_threshold: int = attrs.field(default=3, validator=ge(1))
-    """So many successful probes close it."""
-    reset_timeout: float = attrs.field(default=60.0, validator=ge(0))
-    """How long an open breaker refuses everything."""
-    half_open_max: int = attrs.field(default=1, validator=ge(1))
-    """So many probes may be out at once."""
-    probe_timeout: float = attrs.field(default=120.0, validator=gt(0))
-    """After this time a silent probe gives its place back and counts as nothing."""
 
 
 class Outcome(Enum):
@@ -60,10 +52,12 @@ class Outcome(Enum):
 
 @attrs.frozen
 class Closed:
-    """Requests pass; failures in a row are counted."""
+    """Requests pass; failures are counted, in a row and in the window."""
 
     era: int = 0
     failures: int = 0
+    """In a row."""
+    window: Window = NOTHING
 
 
 @attrs.frozen
@@ -72,6 +66,8 @@ class Open:
 
     era: int
     until: float
+    why: str = ""
+    """What has opened it, in words."""
 
 
 @attrs.frozen
@@ -93,6 +89,8 @@ class HalfOpen:
     probes: tuple[Probe, ...] = ()
     """Those that are out."""
     last_serial: int = 0
+    slow: int = 0
+    """So many of the successes were slow."""
 
 
 @attrs.frozen
@@ -113,6 +111,8 @@ class Permit:
     era: int
     serial: int = 0
     """Names the probe; 0 where the breaker was closed."""
+    scope: str = ""
+    """The model whose breaker gave it; empty if that is the provider's own."""
 
 
 def admit(
@@ -141,21 +141,43 @@ def settle(
     now: float,
     permit: Permit,
     outcome: Outcome,
+    *,
+    slow: bool = False,
 ) -> BreakerState:
     """Return the state after the request sent with *permit* has ended.
 
-    Permits of an earlier era and of expired probes change nothing.
+    Permits of an earlier era and of expired probes change nothing. Whether it was
+    *slow* matters only where the policy says what slow is.
     """
-    if permit.era != state.era:
+    if not stands(state, now, permit):
         return state
     match state:
         case Closed():
-            return _count(state, policy, now, outcome)
+            return _count(state, policy, now, outcome, slow=slow)
         case HalfOpen():
-            return _judge(state, policy, now, permit, outcome)
+            return _judge(state, policy, now, permit, outcome, slow=slow)
+        case Open() | Disabled():
+            return state
+        case _:
+            assert_never(state)
+
+
+def stands(state: BreakerState, now: float, permit: Permit) -> bool:
+    """Say whether a request may be sent with *permit*, and its end will count.
+
+    The breaker may have moved since it was given, or its probe have expired.
+    """
+    if permit.era != state.era:
+        return False
+    match state:
+        case Closed():
+            return True
+        case HalfOpen():
+            live = outstanding(state, now)
+            return any(probe.serial == permit.serial for probe in live)
         case Open() | Disabled():
             # Neither gives permits in its era, so this one was made up.
-            return state
+            return False
         case _:
             assert_never(state)
 
@@ -172,11 +194,16 @@ def eligible(state: BreakerState, now: float) -> bool:
         case Open():
             return now >= state.until
         case HalfOpen():
-            return len(_outstanding(state, now)) < state.places
+            return len(outstanding(state, now)) < state.places
         case Disabled():
             return False
         case _:
             assert_never(state)
+
+
+def outstanding(state: HalfOpen, now: float) -> tuple[Probe, ...]:
+    """Return the probes that are out and have not expired."""
+    return tuple(probe for probe in state.probes if now < probe.expires_at)
 
 
 def retry_at(state: BreakerState) -> float | None:
@@ -252,20 +279,21 @@ def _is_refusal(status: int | None) -> bool:
 
 
 def _count(
-    state: Closed, policy: BreakerPolicy, now: float, outcome: Outcome
+    state: Closed, policy: BreakerPolicy, now: float, outcome: Outcome, *, slow: bool
 ) -> Closed | Open:
-    match outcome:
-        case Outcome.NEITHER:
-            return state
-        case Outcome.SUCCESS:
-            return attrs.evolve(state, failures=0) if state.failures else state
-        case Outcome.FAILURE:
-            failures = state.failures + 1
-            if failures < policy.failure_threshold:
-                return attrs.evolve(state, failures=failures)
-            return Open(state.era + 1, until=now + policy.reset_timeout)
-        case _:
-            assert_never(outcome)
+    if outcome is Outcome.NEITHER:
+        return state
+    failed = outcome is Outcome.FAILURE
+    failures = state.failures + 1 if failed else 0
+    window = state.window
+    if policy.has_rates:
+        window = window.add(now, policy.window, failed=failed, slow=slow)
+    elif failures == state.failures:
+        return state
+    why = why_open(policy, failures, window)
+    if why is not None:
+        return _open(state, policy, now, why)
+    return Closed(state.era, failures, window)
 
 
 def _judge(
@@ -274,28 +302,40 @@ def _judge(
     now: float,
     permit: Permit,
     outcome: Outcome,
+    *,
+    slow: bool,
 ) -> Closed | HalfOpen | Open:
-    outstanding = _outstanding(state, now)
-    others = tuple(probe for probe in outstanding if probe.serial != permit.serial)
-    if len(others) == len(outstanding):
-        return state
+    live = outstanding(state, now)
+    others = tuple(probe for probe in live if probe.serial != permit.serial)
     match outcome:
         case Outcome.NEITHER:
             return attrs.evolve(state, probes=others)
         case Outcome.FAILURE:
-            return Open(state.era + 1, until=now + policy.reset_timeout)
+            return _open(state, policy, now, "a probe failed")
         case Outcome.SUCCESS:
             successes = state.successes + 1
-            if successes >= policy.success_threshold:
+            slow_ones = state.slow + slow
+            if successes < policy.success_threshold:
+                return attrs.evolve(
+                    state,
+                    places=_places(policy, successes=successes),
+                    successes=successes,
+                    probes=others,
+                    slow=slow_ones,
+                )
+            if policy.slow_call is None or slow_ones / successes < policy.slow_rate:
                 return Closed(state.era + 1)
-            return attrs.evolve(
-                state,
-                places=_places(policy, successes=successes),
-                successes=successes,
-                probes=others,
-            )
+            # Closed, it would soon open again for the same reason.
+            why = f"slow calls: {slow_ones} of {successes} probes"
+            return _open(state, policy, now, why)
         case _:
             assert_never(outcome)
+
+
+def _open(
+    state: Closed | HalfOpen, policy: BreakerPolicy, now: float, why: str
+) -> Open:
+    return Open(state.era + 1, until=now + policy.reset_timeout, why=why)
 
 
 def _probe(
@@ -303,18 +343,14 @@ def _probe(
 ) -> tuple[HalfOpen, Permit | None]:
     # A probe whose sender vanished without a word is forgotten here: waiting
     # for it would keep the breaker half open for ever.
-    outstanding = _outstanding(state, now)
-    if len(outstanding) >= state.places:
+    live = outstanding(state, now)
+    if len(live) >= state.places:
         # Only a few probes may find out whether the provider is back: a herd
         # would take it down again.
         return state, None
     probe = Probe(state.last_serial + 1, expires_at=now + policy.probe_timeout)
-    state = attrs.evolve(state, probes=(*outstanding, probe), last_serial=probe.serial)
+    state = attrs.evolve(state, probes=(*live, probe), last_serial=probe.serial)
     return state, Permit(state.era, probe.serial)
-
-
-def _outstanding(state: HalfOpen, now: float) -> tuple[Probe, ...]:
-    return tuple(probe for probe in state.probes if now < probe.expires_at)
 
 
 def _places(policy: BreakerPolicy, *, successes: int) -> int:

@@ -17,8 +17,8 @@ from hypothesis.stateful import (
 )
 
 from duckservice import errors
+from duckservice.core.breaker_policy import BreakerPolicy
 from duckservice.core.circuit_breaker import (
-    BreakerPolicy,
     BreakerState,
     Closed,
     Disabled,
