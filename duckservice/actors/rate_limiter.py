@@ -2,26 +2,31 @@
 
 `acquire` answers when the request may be sent, at once or late; a caller that
 gives up says so with `forget`. A restart takes over what the limiter that
-crashed had granted: a crash must not lift a limit.
+crashed had granted and learned: a crash must not lift a limit.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import attrs
 import trio
 
 from duckservice.actors.board import ProviderBoard
-from duckservice.call import Priority
-from duckservice.core.limiter import (
+from duckservice.call import Priority, Submitter
+from duckservice.core.grants import (
+    ANY_KEY,
     Grant,
-    Limiter,
+    Late,
     LimiterStatistics,
     Limits,
     LineFull,
     Waits,
 )
+from duckservice.core.limiter import Limiter
+from duckservice.core.rate_hints import RateHints
+from duckservice.core.shares import ANYBODY, Submitters
 from duckservice.core.token_bucket import Never
 from duckservice.errors import QueueFull, RateLimited
 from supervisors import ActorRef, Reply, StateTimeout
@@ -29,7 +34,7 @@ from supervisors import ActorRef, Reply, StateTimeout
 
 @attrs.define
 class RateLimiter:
-    """Says when requests to one provider may be sent."""
+    """Says when requests to one provider may be sent, and with which key."""
 
     provider: str
     _limiter: Limiter[int]
@@ -51,20 +56,42 @@ class RateLimiter:
         board.limiter = limiter
         return cls(provider, limiter, StateTimeout(ref))
 
-    def acquire(self, ticket: int, tokens: int, priority: Priority) -> Reply[Grant]:
+    def acquire(
+        self,
+        ticket: int,
+        tokens: int,
+        priority: Priority,
+        *,
+        input_tokens: int = 0,
+        yields: bool = False,
+        submitter: Submitter | None = None,
+        deadline: float | None = None,
+    ) -> Reply[Grant]:
         """Grant one request of up to *tokens* tokens, now or later.
 
-        *ticket* is the caller's, and unique. Fails with `RateLimited` (not
-        retryable) what can never fit, and with `QueueFull`.
+        *ticket* is the caller's, and unique; *deadline* is on trio's clock. Fails with
+        `RateLimited` what can never fit (not retryable) and what would not be granted
+        by its deadline (retryable, with the time), at once or when that becomes
+        known; and with `QueueFull`.
         """
         reply: Reply[Grant] = Reply()
         now = self._clock()
-        match self._limiter.acquire(now, tokens, ticket, priority):
+        answer = self._limiter.acquire(
+            now,
+            tokens,
+            ticket,
+            priority,
+            input_tokens=input_tokens,
+            yields=yields,
+            submitter=whose_turn(submitter),
+            deadline=math.inf if deadline is None else deadline,
+        )
+        match answer:
             case Grant() as grant:
                 reply.send(grant)
             case Waits():
                 self._waiting[ticket] = reply
-                self._wake_up_for_next(now)
+                self._grant_due()
             case LineFull(waiting_max):
                 reply.fail(
                     QueueFull(
@@ -73,6 +100,8 @@ class RateLimiter:
                         provider=self.provider,
                     )
                 )
+            case Late() as late:
+                reply.fail(self._too_late(late))
             case Never(most):
                 reply.fail(
                     RateLimited(
@@ -90,9 +119,20 @@ class RateLimiter:
             self._limiter.remove(ticket)
             self._grant_due()
 
-    def settle(self, grant: Grant, tokens: int) -> None:
-        """Replace what *grant* reserved by what was used."""
-        self._limiter.settle(grant, tokens)
+    # What became of a grant.
+
+    def settle(
+        self,
+        grant: Grant,
+        tokens: int,
+        *,
+        input_tokens: int | None = None,
+        ok: bool = False,
+    ) -> None:
+        """Replace what *grant* reserved by what was used; *ok* ends a row of 429s."""
+        self._limiter.settle(grant, tokens, input_tokens=input_tokens)
+        if ok:
+            self._limiter.succeeded(grant)
         self._grant_due()
 
     def give_back(self, grant: Grant) -> None:
@@ -100,9 +140,39 @@ class RateLimiter:
         self._limiter.give_back(self._clock(), grant)
         self._grant_due()
 
-    def block(self, seconds: float) -> None:
-        """Send nothing for *seconds*, as the provider has asked."""
-        self._limiter.block(self._clock(), seconds)
+    def was_sent(self, grant: Grant) -> None:
+        """Have *grant* count from now on: something held its request up."""
+        self._limiter.was_sent(self._clock(), grant)
+        self._grant_due()
+
+    # What the provider says.
+
+    def learn(
+        self, hints: RateHints, key: int = ANY_KEY, *, grant: Grant | None = None
+    ) -> None:
+        """Take what a response to *grant*, sent with *key*, says of the limits."""
+        self._limiter.learn(self._clock(), hints, key, grant=grant)
+        self._grant_due()
+
+    def refused(
+        self,
+        retry_after: float | None,
+        key: int = ANY_KEY,
+        *,
+        grant: Grant | None = None,
+    ) -> None:
+        """Take note of a 429: send nothing, or nothing with *key*, for a while."""
+        self._limiter.refused(self._clock(), retry_after, key, grant=grant)
+        self._grant_due()
+
+    def set_aside(self, seconds: float, key: int) -> None:
+        """Grant other keys for *seconds*, as long as there are any."""
+        self._limiter.set_aside(self._clock(), seconds, key)
+        self._grant_due()
+
+    def block(self, seconds: float, key: int = ANY_KEY) -> None:
+        """Send nothing, or nothing with *key*, for *seconds*."""
+        self._limiter.block(self._clock(), seconds, key)
         self._grant_due()
 
     def tick(self) -> None:
@@ -117,12 +187,15 @@ class RateLimiter:
         if not self._waiting:
             return
         now = self._clock()
-        for ticket, grant in self._limiter.due(now):
+        for ticket, answer in self._limiter.due(now):
             reply = self._waiting.pop(ticket)
-            if reply.abandoned:
-                self._limiter.give_back(now, grant)
-            else:
-                reply.send(grant)
+            match answer:
+                case Late():
+                    reply.fail(self._too_late(answer))
+                case Grant() if reply.abandoned:
+                    self._limiter.give_back(now, answer)
+                case Grant():
+                    reply.send(answer)
         self._wake_up_for_next(now)
 
     def _wake_up_for_next(self, now: float) -> None:
@@ -131,3 +204,17 @@ class RateLimiter:
             self._timeout.cancel()
         else:
             self._timeout.set_at(when, RateLimiter.tick)
+
+    def _too_late(self, late: Late) -> RateLimited:
+        wait = max(0.0, late.ready_at - self._clock())
+        return RateLimited(
+            f"the rate limit of {self.provider!r} has room for the request in about"
+            f" {wait:.1f} s, after its deadline",
+            provider=self.provider,
+            retry_after=wait,
+        )
+
+
+def whose_turn(submitter: Submitter | None) -> Submitters:
+    """Return between whom turns are taken: users, and processes of one user."""
+    return ANYBODY if submitter is None else (submitter.uid, submitter.pid)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import attrs
 import trio
 
 from duckservice.actors.board import Board
-from duckservice.call import Priority
+from duckservice.actors.rate_limiter import whose_turn
+from duckservice.call import Priority, Submitter
 from duckservice.core import request_queue as core
 from duckservice.core.request_queue import Full, QueueStatistics, Turn, Waiting
 from duckservice.errors import QueueFull
@@ -42,17 +44,34 @@ class RequestQueue:
         return cls(queue, board)
 
     def enter(
-        self, ticket: int, lane: str, priority: Priority, *, yields: bool = False
+        self,
+        ticket: int,
+        lane: str,
+        priority: Priority,
+        *,
+        yields: bool = False,
+        submitter: Submitter | None = None,
+        deadline: float | None = None,
     ) -> Reply[Turn]:
         """Give a turn of *lane*, now or later. *ticket* is the caller's, and unique.
 
-        Who *yields* waits behind others of its priority.
+        Who *yields* waits behind others of its priority; submitters take turns, and
+        of one submitter's the earliest *deadline*, on trio's clock, goes first.
 
         Fails with `QueueFull` if too many wait already, over all lanes.
         """
         reply: Reply[Turn] = Reply()
         now = self._clock()
-        match self._queue.enter(now, lane, priority, ticket, yields=yields):
+        entrance = self._queue.enter(
+            now,
+            lane,
+            priority,
+            ticket,
+            yields=yields,
+            submitter=whose_turn(submitter),
+            deadline=math.inf if deadline is None else deadline,
+        )
+        match entrance:
             case Turn() as turn:
                 reply.send(turn)
             case Waiting():

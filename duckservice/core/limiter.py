@@ -1,101 +1,55 @@
-"""The rate limit of one provider: bucket, requests and tokens a minute, Retry-After.
+"""The rate limit of one provider: who may send when, with which key.
 
-All of them must allow a request, and a grant takes from all of them or from none.
-Who must wait does so in one line (see `waiting_line`); if the next one does not
-fit yet, nobody overtakes it, or a large request would wait for ever behind a
-stream of small ones.
+All limits must allow a request (see `rooms`), and a grant takes from all of them or
+from none. Who must wait does so in one line (see `waiting_line`). The *head* is who
+is next there. While it waits for room, others that fit may go ahead, if it is not put
+off by that: when it is ready, there is room for both. They are looked for by size, so
+that a thousand large requests do not hide a small one behind them: in sizes of 1, 2
+to 3, 4 to 7 tokens and so on the first one each.
+
+Who has a deadline and will not be ready by then is told so at once; who waits and
+whose deadline passes, or cannot be kept any more, leaves the line.
 
 The caller asks `next_wakeup` whenever something has changed, and calls `due` then.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
-from typing import Generic, TypeAlias
+from collections.abc import Iterator
+from itertools import count
+from typing import Generic
 
 import attrs
-from attrs.validators import ge, gt, optional
 
-from duckservice.core import token_bucket
-from duckservice.core.sliding_window import PlainSlot, SlidingWindow
-from duckservice.core.token_bucket import Never, Taken, TokenBucket
-from duckservice.core.waiting_line import Priority, W, WaitingLine
+from duckservice.core.allowance import Cost
+from duckservice.core.grants import (
+    ANY_KEY,
+    Acquired,
+    Grant,
+    Late,
+    LimiterStatistics,
+    Limits,
+    LineFull,
+    Waits,
+    cost_of,
+)
+from duckservice.core.rate_hints import RateHints
+from duckservice.core.rooms import Place, Rooms
+from duckservice.core.shares import ANYBODY, Submitters, W
+from duckservice.core.token_bucket import Never
+from duckservice.core.waiting_line import Priority, WaitingLine
 
-RETRY_AFTER_MAX = 120.0
-"""Longer pauses than this (seconds) are not believed."""
-
-_MINUTE = 60.0
-
-
-@attrs.frozen(kw_only=True)
-class Limits:
-    """What one provider allows; what is None is not limited."""
-
-    capacity: int | None = None
-    """Requests that the token bucket holds; goes with ``refill_rate``."""
-    refill_rate: float | None = None
-    """Requests per second."""
-    requests_per_minute: int | None = attrs.field(
-        default=None, validator=optional(ge(1))
-    )
-    tokens_per_minute: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    guard: float = attrs.field(default=0.5, validator=ge(0))
-    """Seconds by which our minute is longer than the provider's: requests that we
-    send a minute apart may arrive closer together than that."""
-    waiting_max: int = attrs.field(default=1000, validator=ge(0))
-    aging: float = attrs.field(default=30.0, validator=gt(0))
-    """Seconds after which a waiter rises by one class."""
-
-    def __attrs_post_init__(self) -> None:
-        if (self.capacity is None) != (self.refill_rate is None):
-            msg = "capacity and refill_rate go together"
-            raise ValueError(msg)
-
-
-@attrs.define(eq=False)
-class Grant:
-    """The leave to send one request now; end it with `settle` or `give_back`, once."""
-
-    tokens: int
-    """So many were reserved."""
-    requests_taken: Taken | None = attrs.field(default=None, repr=False)
-    tokens_taken: Taken | None = attrs.field(default=None, repr=False)
-    settled: bool = False
-
-
-@attrs.frozen
-class Waits:
-    """Not now; a grant will come from `due`, or `remove` ends it."""
-
-
-@attrs.frozen
-class LineFull:
-    """Too many wait already; this one does not."""
-
-    waiting_max: int
-
-
-Acquired: TypeAlias = Grant | Waits | LineFull | Never
+SET_ASIDE_MAX = 3600.0
+"""A key is tried again after so many seconds, whatever was said of it."""
 
 
 @attrs.frozen(kw_only=True)
 class LimiterMemory:
-    """What a limiter has to know of the past, as plain values, for its successor."""
+    """What a limiter has to know of the past, for its successor."""
 
-    bucket: TokenBucket | None
-    requests: tuple[PlainSlot, ...]
-    tokens: tuple[PlainSlot, ...]
-    blocked_until: float
-
-
-@attrs.frozen(kw_only=True)
-class LimiterStatistics:
-    """What the dashboard shows of a limiter; None is unlimited."""
-
-    waiting: int
-    blocked_until: float | None
-    requests_available: int | None
-    tokens_available: int | None
+    rooms: Rooms
 
 
 class Limiter(Generic[W]):
@@ -106,64 +60,102 @@ class Limiter(Generic[W]):
     ) -> None:
         """Start with full limits, or with what an earlier limiter remembered."""
         self.limits = limits
-        self._bucket = _bucket(limits, now, memory)
-        self._requests = _window(
-            limits.requests_per_minute, limits.guard, memory.requests if memory else ()
-        )
-        self._tokens = _window(
-            limits.tokens_per_minute, limits.guard, memory.tokens if memory else ()
-        )
-        self._blocked_until = memory.blocked_until if memory else -math.inf
-        self._line = WaitingLine[W](aging=limits.aging)
-        self._cost_of: dict[W, int] = {}
+        self._rooms = memory.rooms if memory else Rooms.of(limits, now)
+        self._line = self._new_line()
+        self._by_size: dict[int, WaitingLine[W]] = {}
+        self._cost_of: dict[W, Cost] = {}
+        self._waiting_cost = [0, 0, 0, 0]
+        self._deadlines: list[tuple[float, int, W]] = []
+        self._deadline_of: dict[W, int] = {}
+        self._entries = count(1)
         self._wakeup: float | None = None
 
+    # Who wants to send.
+
     def acquire(
-        self, now: float, tokens: int, waiter: W, priority: Priority = "normal"
+        self,
+        now: float,
+        tokens: int,
+        waiter: W,
+        priority: Priority = "normal",
+        *,
+        input_tokens: int = 0,
+        yields: bool = False,
+        submitter: Submitters = ANYBODY,
+        deadline: float = math.inf,
     ) -> Acquired:
         """Grant one request with up to *tokens* tokens, or let *waiter* wait for it.
 
-        What can never fit is answered `Never` at once.
+        *input_tokens* of them are the prompt's. What can never fit is answered
+        `Never` at once, and what is not ready by its *deadline*, `Late`.
 
         Raises:
             ValueError: *waiter* waits already.
         """
-        assert tokens >= 0, "a negative number of tokens would make room"
-        if self._tokens and tokens > self._tokens.limit:
-            return Never(self._tokens.limit)
-        if not len(self._line) and self._ready_at(now, tokens) <= now:
-            return self._grant(now, tokens)
-        if len(self._line) >= self.limits.waiting_max:
+        cost = cost_of(tokens, input_tokens)
+        most = self._rooms.most_tokens
+        if most is not None and tokens > most:
+            return Never(most)
+        if not self._cost_of:
+            place = self._rooms.place(now, cost)
+            if place.at <= now:
+                return self._rooms.grant(now, cost, place.key)
+        if len(self._cost_of) >= self.limits.waiting_max:
             return LineFull(self.limits.waiting_max)
-        self._line.enter(now, priority, waiter)
-        self._cost_of[waiter] = tokens
-        if self._line.next() == waiter:
-            self._wakeup = None
+        if deadline < math.inf and not self._may_pass(now, cost):
+            ahead = self._line.ahead(
+                now, priority, yields=yields, submitter=submitter, deadline=deadline
+            )
+            ready_at = self._expected_at(now, cost, ahead)
+            if ready_at > deadline:
+                return Late(ready_at)
+        for line in (self._line, self._of_size(cost)):
+            line.enter(
+                now,
+                priority,
+                waiter,
+                yields=yields,
+                submitter=submitter,
+                deadline=deadline,
+            )
+        self._note(waiter, cost, deadline)
         return Waits()
 
-    def due(self, now: float) -> list[tuple[W, Grant]]:
-        """Grant what fits now; return who has a grant, to be told so."""
-        granted: list[tuple[W, Grant]] = []
-        while (waiter := self._line.next()) is not None:
-            tokens = self._cost_of[waiter]
-            if self._ready_at(now, tokens) > now:
-                break
-            self._line.pop()
-            del self._cost_of[waiter]
-            granted.append((waiter, self._grant(now, tokens)))
+    def due(self, now: float) -> list[tuple[W, Grant | Late]]:
+        """Grant what fits now; return who has a grant or has left, to be told so."""
+        if self._wakeup is not None and now < self._wakeup:
+            return []
         self._wakeup = None
-        return granted
+        answered: list[tuple[W, Grant | Late]] = [*self._leave_late(now)]
+        while (head := self._line.next()) is not None:
+            place = self._rooms.place(now, self._cost_of[head])
+            if place.at <= now:
+                self._line.pop()
+                answered.append(self._grant(now, head, place))
+                continue
+            passing = self._passing(now, head, place)
+            found = next((its for its in passing if its[1].at <= now), None)
+            if found is None:
+                break
+            # It is not its turn that it takes, or its submitter would lose it.
+            self._line.remove(found[0])
+            answered.append(self._grant(now, *found))
+        return answered
 
     def next_wakeup(self, now: float) -> float | None:
-        """Return when `due` will grant something next, if nothing changes until then.
+        """Return when `due` will answer somebody, if nothing changes until then.
 
-        None if nobody waits. It may lie in the past: then `due` grants now.
+        None if nobody waits. It may lie in the past: then `due` answers now.
         """
-        waiter = self._line.next()
-        if waiter is None:
+        head = self._line.next()
+        if head is None:
             return None
         if self._wakeup is None:
-            self._wakeup = self._ready_at(now, self._cost_of[waiter])
+            place = self._rooms.place(now, self._cost_of[head])
+            first = min(
+                (at.at for _, at in self._passing(now, head, place)), default=place.at
+            )
+            self._wakeup = min(first, self._first_deadline())
         return self._wakeup
 
     def remove(self, waiter: W) -> bool:
@@ -171,116 +163,264 @@ class Limiter(Generic[W]):
 
         False means that it has a grant, or was never here.
         """
-        self._wakeup = None
-        self._cost_of.pop(waiter, None)
-        return self._line.remove(waiter)
+        if not self._line.remove(waiter):
+            return False
+        self._forget(waiter, turn_taken=False)
+        return True
 
-    def settle(self, grant: Grant, tokens: int) -> None:
+    def expected_at(self, now: float, tokens: int = 0, input_tokens: int = 0) -> float:
+        """Return about when a new request would be granted, if it went last.
+
+        Those who wait count with what they cost on average. Infinity: never.
+        """
+        most = self._rooms.most_tokens
+        if most is not None and tokens > most:
+            return math.inf
+        cost = cost_of(tokens, input_tokens)
+        return self._expected_at(now, cost, len(self._cost_of))
+
+    # What became of a grant.
+
+    def settle(
+        self, grant: Grant, tokens: int, *, input_tokens: int | None = None
+    ) -> None:
         """Replace the tokens that *grant* reserved by those that were used.
 
         A grant that was ended already changes nothing.
         """
-        assert tokens >= 0, "a negative number of tokens would make room"
+        whole = grant.whole
+        reserved = 0 if whole is None else whole.cost[2]
+        actual = cost_of(tokens, reserved if input_tokens is None else input_tokens)
         if grant.settled:
             return
         grant.settled = True
         self._wakeup = None
-        if self._tokens and grant.tokens_taken:
-            self._tokens.settle(grant.tokens_taken, grant.tokens, tokens)
+        if whole is not None:
+            self._rooms.whole.settle(whole, actual)
+        if grant.of_key is not None:
+            self._rooms.of_key(grant.key_held).settle(grant.of_key, actual)
 
     def give_back(self, now: float, grant: Grant) -> None:
         """Undo a *grant* whose request was never sent: all of its parts come back."""
         if grant.settled:
             return
-        self.settle(grant, 0)
-        if self._requests and grant.requests_taken:
-            self._requests.settle(grant.requests_taken, 1, 0)
-        if self._bucket:
-            self._bucket = token_bucket.give_back(self._bucket, now, 1)
+        grant.settled = True
+        self._wakeup = None
+        if grant.whole is not None:
+            self._rooms.whole.give_back(now, grant.whole)
+        if grant.of_key is not None:
+            self._rooms.of_key(grant.key_held).give_back(now, grant.of_key)
 
-    def block(self, now: float, seconds: float) -> None:
-        """Grant nothing for the *seconds* that a Retry-After asks for, 120 at most.
+    def was_sent(self, now: float, grant: Grant) -> None:
+        """Have *grant* count from *now* on, as its request was held up until now."""
+        if grant.settled:
+            return
+        self._wakeup = None
+        if grant.whole is not None:
+            self._rooms.whole.was_sent(now, grant.whole)
+        if grant.of_key is not None:
+            self._rooms.of_key(grant.key_held).was_sent(now, grant.of_key)
+
+    # What the provider says.
+
+    def learn(
+        self,
+        now: float,
+        hints: RateHints,
+        key: int = ANY_KEY,
+        *,
+        grant: Grant | None = None,
+    ) -> None:
+        """Take what a response to *grant*, sent with *key*, says of the limits.
+
+        It tightens what is configured and never loosens it. Without a *grant* it is
+        not known to be newer than anything, and so raises nothing either.
+        """
+        of = 0 if grant is None else grant.number
+        if self._rooms.keys and not 0 <= key < len(self._rooms.keys):
+            key = ANY_KEY if grant is None else grant.key_held
+        self._rooms.of_key(key).learn(now, hints, of=of, last=self._rooms.numbers)
+        self._wakeup = None
+
+    def refused(
+        self,
+        now: float,
+        retry_after: float | None,
+        key: int = ANY_KEY,
+        *,
+        grant: Grant | None = None,
+    ) -> None:
+        """Take note of a 429: nothing goes to that key, or provider, for a while.
+
+        As long as it asks, 120 s at most; or 1 s, and with each further one twice as
+        long, up to 60 s.
+        """
+        of = self._rooms.numbers if grant is None else grant.number
+        cooldown = self._rooms.of_key(key).cooldown
+        cooldown.refused(now, retry_after, of=of, last=self._rooms.numbers)
+        self._wakeup = None
+
+    def succeeded(self, grant: Grant) -> None:
+        """Take note that the provider has served *grant*, so that 429s count anew."""
+        for key in {ANY_KEY, grant.key_held}:
+            self._rooms.of_key(key).cooldown.succeeded(of=grant.number)
+
+    def block(self, now: float, seconds: float, key: int = ANY_KEY) -> None:
+        """Grant nothing, or nothing of *key*, for *seconds*; 120 at most.
 
         It never shortens a pause that is under way.
         """
-        pause = min(seconds, RETRY_AFTER_MAX)
-        # False for a NaN too: the hint comes off the wire.
-        if pause > 0:
-            self._blocked_until = max(self._blocked_until, now + pause)
+        self._rooms.of_key(key).cooldown.block(now, seconds)
+        self._wakeup = None
+
+    def set_aside(self, now: float, seconds: float, key: int) -> None:
+        """Take other keys for *seconds*, an hour at most, as long as there are any."""
+        its = self._rooms.of_key(key)
+        if seconds > 0 and its is not self._rooms.whole:
+            until = now + min(seconds, SET_ASIDE_MAX)
+            its.unused_until = max(its.unused_until, until)
             self._wakeup = None
+
+    # What it knows.
 
     def ready_at(self, now: float) -> float:
         """Return when one more request of no tokens would be granted, if none waits."""
-        return self._ready_at(now, 0)
+        return self._rooms.place(now, cost_of(0, 0)).at
 
     @property
     def blocked_until(self) -> float:
-        """Until when a Retry-After forbids every grant; in the past if none does."""
-        return self._blocked_until
+        """Until when a 429 forbids every grant; in the past if none does."""
+        return self._rooms.blocked_until
+
+    @property
+    def knows_of_tokens(self) -> bool:
+        """Whether it matters how many tokens a request has."""
+        return any(its.knows_of_tokens for its in self._rooms.all())
 
     def memory(self) -> LimiterMemory:
         """Return what a successor has to know, so that a crash lifts no limit."""
-        return LimiterMemory(
-            bucket=self._bucket,
-            requests=self._requests.slots() if self._requests else (),
-            tokens=self._tokens.slots() if self._tokens else (),
-            blocked_until=self._blocked_until,
-        )
+        return LimiterMemory(rooms=self._rooms.copy())
 
     def statistics(self, now: float) -> LimiterStatistics:
         """Return what is left of the limits, and how many wait."""
-        left: list[int] = []
-        if self._bucket:
-            left.append(token_bucket.available(self._bucket, now))
-        if self._requests:
-            left.append(self._requests.available(now))
-        blocked = now < self._blocked_until
+        requests, tokens = self._rooms.available(now)
+        blocked = now < self.blocked_until
         return LimiterStatistics(
-            waiting=len(self._line),
-            blocked_until=self._blocked_until if blocked else None,
-            requests_available=min(left, default=None),
-            tokens_available=self._tokens.available(now) if self._tokens else None,
+            waiting=len(self._cost_of),
+            blocked_until=self.blocked_until if blocked else None,
+            requests_available=requests,
+            tokens_available=tokens,
+            keys=self._rooms.statistics(now),
         )
 
-    def _ready_at(self, now: float, tokens: int) -> float:
-        at = max(now, self._blocked_until)
-        if self._bucket:
-            at = max(at, token_bucket.ready_at(self._bucket, now, 1))
-        if self._requests:
-            at = max(at, self._requests.ready_at(now, 1))
-        if self._tokens:
-            at = max(at, self._tokens.ready_at(now, tokens))
-        return at
+    # Who waits.
 
-    def _grant(self, now: float, tokens: int) -> Grant:
-        grant = Grant(tokens)
-        if self._bucket:
-            self._bucket, taken = token_bucket.take(self._bucket, now, 1)
-            assert isinstance(taken, Taken), "a bucket broke its word"
-        if self._requests:
-            grant.requests_taken = _taken(self._requests, now, 1)
-        if self._tokens:
-            grant.tokens_taken = _taken(self._tokens, now, tokens)
-        return grant
+    def _grant(self, now: float, waiter: W, place: Place) -> tuple[W, Grant]:
+        cost = self._cost_of[waiter]
+        self._forget(waiter, turn_taken=True)
+        return waiter, self._rooms.grant(now, cost, place.key)
+
+    def _passing(self, now: float, head: W, place: Place) -> Iterator[tuple[W, Place]]:
+        """Yield who may go ahead of *head* and when, the first in the line first."""
+        if place.at <= now or len(self._by_size) < 2:
+            return
+        firsts = [self._line.entry(line.first()) for line in self._by_size.values()]
+        for entry in sorted(firsts, key=lambda entry: entry.rank):
+            waiter = entry.waiter
+            if waiter == head:
+                continue
+            its = self._rooms.aside(
+                now, self._cost_of[head], place, self._cost_of[waiter]
+            )
+            if its is not None:
+                yield waiter, its
+
+    def _may_pass(self, now: float, cost: Cost) -> bool:
+        """Say whether one more of that *cost* would go ahead of all others now."""
+        head = self._line.next()
+        if head is None or _size(cost) in self._by_size:
+            return False
+        place = self._rooms.place(now, self._cost_of[head])
+        its = self._rooms.aside(now, self._cost_of[head], place, cost)
+        return its is not None and its.at <= now
+
+    def _leave_late(self, now: float) -> Iterator[tuple[W, Late]]:
+        """Take out those who will not be granted by their deadlines."""
+        while self._first_deadline() < math.inf:
+            deadline, _, waiter = self._deadlines[0]
+            # Before that no limit lets anybody go, whatever comes back.
+            if deadline > now and deadline >= self.blocked_until:
+                return
+            heapq.heappop(self._deadlines)
+            ready_at = self._rooms.place(now, self._cost_of[waiter]).at
+            self._line.remove(waiter)
+            self._forget(waiter, turn_taken=False)
+            yield waiter, Late(max(ready_at, deadline))
+
+    def _first_deadline(self) -> float:
+        heap = self._deadlines
+        while heap and self._deadline_of.get(heap[0][2]) != heap[0][1]:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else math.inf
+
+    def _expected_at(self, now: float, cost: Cost, ahead: int) -> float:
+        """Return about when *cost* goes, if so many that wait go first."""
+        alone = self._rooms.place(now, cost).at
+        if not ahead:
+            return alone
+        sums = [
+            its + total * ahead // len(self._cost_of)
+            for its, total in zip(cost, self._waiting_cost, strict=True)
+        ]
+        all_of_it: Cost = (sums[0], sums[1], sums[2], sums[3])
+        return max(alone, self._rooms.expected_at(now, all_of_it))
+
+    def _note(self, waiter: W, cost: Cost, deadline: float) -> None:
+        self._cost_of[waiter] = cost
+        for part, its in enumerate(cost):
+            self._waiting_cost[part] += its
+        if deadline < math.inf:
+            number = self._deadline_of[waiter] = next(self._entries)
+            heapq.heappush(self._deadlines, (deadline, number, waiter))
+        self._wakeup = None
+
+    def _forget(self, waiter: W, *, turn_taken: bool) -> None:
+        """Remember one no more whom the line has let go."""
+        cost = self._cost_of.pop(waiter)
+        for part, its in enumerate(cost):
+            self._waiting_cost[part] -= its
+        size = _size(cost)
+        line = self._by_size[size]
+        if turn_taken:
+            line.take(waiter)
+        else:
+            line.remove(waiter)
+        if not len(line):
+            del self._by_size[size]
+        if self._deadline_of.pop(waiter, None) is not None:
+            self._sweep()
+        self._wakeup = None
+
+    def _sweep(self) -> None:
+        """Keep no more dead entries in the heap than live ones."""
+        if len(self._deadlines) > 2 * len(self._deadline_of) + 16:
+            self._deadlines = [
+                its
+                for its in self._deadlines
+                if self._deadline_of.get(its[2]) == its[1]
+            ]
+            heapq.heapify(self._deadlines)
+
+    def _of_size(self, cost: Cost) -> WaitingLine[W]:
+        size = _size(cost)
+        if size not in self._by_size:
+            self._by_size[size] = self._new_line()
+        return self._by_size[size]
+
+    def _new_line(self) -> WaitingLine[W]:
+        limits = self.limits
+        return WaitingLine[W](aging=limits.aging, patience=limits.patience)
 
 
-def _taken(window: SlidingWindow, now: float, cost: int) -> Taken:
-    taken = window.take(now, cost)
-    assert isinstance(taken, Taken), "a window broke its word"
-    return taken
-
-
-def _bucket(
-    limits: Limits, now: float, memory: LimiterMemory | None
-) -> TokenBucket | None:
-    if limits.capacity is None or limits.refill_rate is None:
-        return None
-    if memory and memory.bucket:
-        return memory.bucket
-    return token_bucket.full(limits.capacity, limits.refill_rate, now)
-
-
-def _window(
-    limit: int | None, guard: float, slots: tuple[PlainSlot, ...]
-) -> SlidingWindow | None:
-    return None if limit is None else SlidingWindow(limit, _MINUTE + guard, slots=slots)
+def _size(cost: Cost) -> int:
+    return cost[1].bit_length()

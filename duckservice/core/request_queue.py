@@ -12,13 +12,15 @@ draws new ones from the same `turn_ids`, so no turn is ever given twice: a late
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from typing import Generic, TypeAlias
 
 import attrs
 
-from duckservice.core.waiting_line import PRIORITIES, Priority, W, WaitingLine
+from duckservice.core.shares import ANYBODY, Submitters, W
+from duckservice.core.waiting_line import PRIORITIES, Priority, WaitingLine
 
 
 @attrs.frozen
@@ -106,10 +108,13 @@ class RequestQueue(Generic[W]):
         waiter: W,
         *,
         yields: bool = False,
+        submitter: Submitters = ANYBODY,
+        deadline: float = math.inf,
     ) -> Entrance:
         """Give *waiter* a turn of *lane*, or let it wait for one.
 
-        Who *yields* waits behind others of its priority (see `waiting_line`).
+        Who *yields* waits behind others of its priority; those of one priority take
+        turns by *submitter*, and its own go by *deadline* (see `waiting_line`).
 
         Raises:
             KeyError: there is no such lane.
@@ -124,7 +129,14 @@ class RequestQueue(Generic[W]):
             return self._turn(lane, its)
         if len(self._lane_of) >= self.max_size:
             return Full(self.max_size)
-        its.line.enter(now, priority, waiter, yields=yields)
+        its.line.enter(
+            now,
+            priority,
+            waiter,
+            yields=yields,
+            submitter=submitter,
+            deadline=deadline,
+        )
         self._lane_of[waiter] = its
         return Waiting()
 

@@ -107,6 +107,20 @@ def ready_at(bucket: TokenBucket, now: float, cost: int) -> float:
     return instant(_enough_at(bucket, cost))
 
 
+def expected_at(bucket: TokenBucket, now: float, cost: int) -> float:
+    """Return when all of *cost* is through, if it is taken in parts as tokens come."""
+    bucket = _refilled(bucket, now)
+    if bucket.units >= cost * bucket.units_per_token:
+        return now
+    return instant(_enough_at(bucket, cost))
+
+
+def lasts(bucket: TokenBucket, now: float, cost: int, later: float, other: int) -> bool:
+    """Say whether *other* can be taken *later*, if *cost* is taken now."""
+    bucket, answer = take(bucket, now, cost)
+    return isinstance(answer, Taken) and ready_at(bucket, later, other) <= later
+
+
 def give_back(bucket: TokenBucket, now: float, cost: int) -> TokenBucket:
     """Return what was taken and not used; the bucket never gets more than full."""
     assert cost >= 0, "a negative cost would empty the bucket"

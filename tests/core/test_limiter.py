@@ -1,273 +1,32 @@
+"""The rate limiter: single promises, and a small part of the conformance programs."""
+
 from __future__ import annotations
 
 import gc
+import math
 import weakref
-from collections import Counter, deque
+from collections import deque
 
+import attrs
 import pytest
-from hypothesis import settings, strategies as st
-from hypothesis.stateful import (
-    Bundle,
-    RuleBasedStateMachine,
-    consumes,
-    initialize,
-    invariant,
-    multiple,
-    rule,
-    run_state_machine_as_test,
-)
 
-from duckservice.core.limiter import Grant, Limiter, Limits, LineFull, Waits
+from duckservice.core.grants import ANY_KEY, Grant, Late, Limits, LineFull, Waits
+from duckservice.core.limiter import Limiter
+from duckservice.core.rate_hints import RateHints
 from duckservice.core.token_bucket import Never
-from duckservice.core.waiting_line import PRIORITIES
-
-REACHED: Counter[str] = Counter()
-CLASSES = st.sampled_from(PRIORITIES)
-AGING = 30
-MINUTE = 60
-
-
-class LimiterMachine(RuleBasedStateMachine):
-    """The model remembers all grants, and finds the next one by trying each quarter second.
-
-    All times are quarters of a second, and rates such that a token comes at a
-    whole quarter, so that trying each of them is exact.
-    """
-
-    grants = Bundle("grants")
-
-    @initialize(
-        bucket=st.sampled_from([None, (3, 1.0), (5, 0.5), (2, 4.0)]),
-        requests=st.sampled_from([None, 3, 8]),
-        tokens=st.sampled_from([None, 100, 250]),
-        waiting_max=st.sampled_from([3, 100]),
-    )
-    def start(self, bucket, requests, tokens, waiting_max):
-        capacity, rate = bucket or (None, None)
-        self.capacity, self.rate = capacity, rate
-        self.requests, self.tokens = requests, tokens
-        self.limits = Limits(
-            capacity=capacity,
-            refill_rate=rate,
-            requests_per_minute=requests,
-            tokens_per_minute=tokens,
-            guard=0.0,
-            waiting_max=waiting_max,
-            aging=AGING,
-        )
-        self.now = 0.0
-        self.names = 0
-        self.limiter: Limiter[int] = Limiter(self.limits, 0.0)
-        self.level, self.level_at = float(capacity or 0), 0.0
-        self.sent: list[list[float]] = []  # [time, requests, tokens]
-        self.of: dict[int, list[float]] = {}
-        self.blocked_until = -1.0
-        self.waiting: dict[int, tuple[str, float, int]] = {}
-        self.passed = dict.fromkeys(PRIORITIES, 0)
-
-    def in_bucket(self, at: float) -> float:
-        if self.capacity is None:
-            return 1.0
-        return min(self.capacity, self.level + (at - self.level_at) * self.rate)
-
-    def fits(self, at: float, tokens: int) -> bool:
-        recent = [entry for entry in self.sent if at - entry[0] < MINUTE]
-        return (
-            at >= self.blocked_until
-            and self.in_bucket(at) >= 1
-            and (self.requests is None or sum(e[1] for e in recent) < self.requests)
-            and (
-                self.tokens is None or sum(e[2] for e in recent) + tokens <= self.tokens
-            )
-        )
-
-    def debit(self, grant: Grant) -> Grant:
-        assert self.fits(self.now, grant.tokens), "granted more than a limit allows"
-        assert not grant.settled
-        if self.capacity is not None:
-            self.level = self.in_bucket(self.now) - 1
-            self.level_at = self.now
-        self.sent.append([self.now, 1, grant.tokens])
-        self.of[id(grant)] = self.sent[-1]
-        return grant
-
-    def standing(self, name: int) -> tuple[float, float, int]:
-        priority, entered, _ = self.waiting[name]
-        rank = PRIORITIES.index(priority)
-        risen = min(rank, (self.now - entered) // AGING)
-        return rank - risen, entered + risen * AGING, name
-
-    def first(self) -> int:
-        there = {priority for priority, _, _ in self.waiting.values()}
-        overdue = [p for p in PRIORITIES if p in there and self.passed[p] >= 17]
-        if overdue:
-            worst = max(overdue, key=lambda p: self.passed[p])
-            return min(n for n, (p, _, _) in self.waiting.items() if p == worst)
-        return min(self.waiting, key=self.standing)
-
-    def grant_what_is_due(self) -> list[Grant]:
-        granted = self.limiter.due(self.now)
-        for name, grant in granted:
-            assert name == self.first(), "somebody was overtaken"
-            its_class, _, tokens = self.waiting.pop(name)
-            assert grant.tokens == tokens
-            self.debit(grant)
-            there = {p for p, _, _ in self.waiting.values()}
-            for p in PRIORITIES:
-                over = p in there and p != its_class
-                self.passed[p] = self.passed[p] + 1 if over else 0
-        if self.waiting:
-            assert not self.fits(self.now, self.waiting[self.first()][2]), (
-                "kept waiting"
-            )
-        REACHED["granted late"] += len(granted)
-        return [grant for _, grant in granted]
-
-    @rule(target=grants, quarters=st.integers(0, 60))
-    def time_passes(self, quarters):
-        self.now += quarters / 4
-        return multiple(*self.grant_what_is_due())
-
-    @rule(target=grants, early=st.sampled_from([0, 0.25]))
-    def wait_for_the_wakeup(self, early):
-        at = self.limiter.next_wakeup(self.now)
-        if at is None:
-            return multiple()
-        self.now = max(self.now, at - early)
-        granted = self.grant_what_is_due()
-        assert granted or self.now < at, "woken up for nothing"
-        return multiple(*granted)
-
-    @rule(
-        target=grants, tokens=st.sampled_from([0, 1, 30, 99, 100, 250, 251]), p=CLASSES
-    )
-    def acquire(self, tokens, p):
-        self.names += 1
-        answer = self.limiter.acquire(self.now, tokens, self.names, p)
-        if self.tokens is not None and tokens > self.tokens:
-            REACHED["never"] += 1
-            assert answer == Never(self.tokens)
-        elif not self.waiting and self.fits(self.now, tokens):
-            assert isinstance(answer, Grant)
-            assert answer.tokens == tokens
-            return self.debit(answer)
-        elif len(self.waiting) >= self.limits.waiting_max:
-            REACHED["line full"] += 1
-            assert answer == LineFull(self.limits.waiting_max)
-        else:
-            assert answer == Waits()
-            self.waiting[self.names] = (p, self.now, tokens)
-        return multiple()
-
-    @rule(target=grants, p=CLASSES, number=st.integers(2, 25))
-    def a_crowd_comes(self, p, number):
-        got = [self.acquire(1, p) for _ in range(number)]
-        REACHED["crowd"] += 1
-        return multiple(*[grant for grant in got if isinstance(grant, Grant)])
-
-    @rule(data=st.data())
-    def give_up(self, data):
-        name = data.draw(st.integers(1, self.names + 1))
-        assert self.limiter.remove(name) == (name in self.waiting)
-        self.waiting.pop(name, None)
-
-    @rule()
-    def the_first_gives_up(self):
-        if self.waiting:
-            self.limiter.next_wakeup(self.now)
-            name = self.first()
-            assert self.limiter.remove(name)
-            del self.waiting[name]
-
-    @rule(grant=grants, tokens=st.sampled_from([0, 1, 30, 300]))
-    def settle(self, grant, tokens):
-        if not grant.settled:
-            self.of[id(grant)][2] = tokens
-        else:
-            REACHED["settled twice"] += 1
-        self.limiter.settle(grant, tokens)
-
-    @rule(grant=consumes(grants))
-    def give_back(self, grant):
-        if not grant.settled:
-            self.of[id(grant)][1:] = [0, 0]
-            if self.capacity is not None:
-                self.level = min(self.capacity, self.in_bucket(self.now) + 1)
-                self.level_at = self.now
-        self.limiter.give_back(self.now, grant)
-        self.limiter.give_back(self.now, grant)
-
-    @rule(
-        seconds=st.sampled_from(
-            [
-                -1.0,
-                0.0,
-                5.0,
-                30.0,
-                119.75,
-                120.0,
-                121.0,
-                1e9,
-                float("inf"),
-                float("nan"),
-            ]
-        )
-    )
-    def the_provider_says_429(self, seconds):
-        self.limiter.block(self.now, seconds)
-        if seconds > 0:
-            until = self.now + (120.0 if seconds > 120 else seconds)
-            REACHED["not shortened"] += until < self.blocked_until
-            self.blocked_until = max(self.blocked_until, until)
-
-    @rule(target=grants)
-    def the_actor_is_restarted(self):
-        self.limiter = Limiter(self.limits, self.now, memory=self.limiter.memory())
-        self.waiting.clear()
-        self.passed = dict.fromkeys(PRIORITIES, 0)
-        return multiple()
-
-    @invariant()
-    def it_wakes_up_at_the_first_instant_that_the_limits_allow(self):
-        at = self.limiter.next_wakeup(self.now)
-        assert (at is None) == (not self.waiting)
-        if at is not None:
-            tokens = self.waiting[self.first()][2]
-            at = max(at, self.now)
-            assert self.fits(at, tokens)
-            assert at == self.now or not self.fits(at - 0.25, tokens)
-
-    @invariant()
-    def its_statistics_are_true(self):
-        seen = self.limiter.statistics(self.now)
-        recent = [entry for entry in self.sent if self.now - entry[0] < MINUTE]
-        left = [] if self.capacity is None else [int(self.in_bucket(self.now))]
-        if self.requests is not None:
-            left.append(self.requests - int(sum(e[1] for e in recent)))
-        assert seen.requests_available == min(left, default=None)
-        blocked = self.now < self.blocked_until
-        assert seen.blocked_until == (self.blocked_until if blocked else None)
-        assert seen.waiting == len(self.waiting)
-        if self.tokens is not None:
-            used = sum(e[2] for e in recent)
-            assert seen.tokens_available == max(0, self.tokens - used)
+from tests.core.limiter_conformance import SOMETIMES, run_programs
+from tests.core.limiter_model import worst_window
+from tests.core.limiter_upstream import TOKENS, Run
 
 
 def test_no_order_of_events_breaks_a_limit_or_keeps_anybody_too_long():
-    REACHED.clear()
-    run_state_machine_as_test(
-        LimiterMachine,
-        settings=settings(max_examples=150, stateful_step_count=40, deadline=None),
-    )
-    for event in (
-        "granted late",
-        "never",
-        "line full",
-        "settled twice",
-        "not shortened",
-        "crowd",
-    ):
-        assert REACHED[event], REACHED
+    reached = run_programs(60)
+    assert all(reached[event] for event in SOMETIMES), reached
+
+
+@pytest.mark.slow
+def test_no_order_of_events_does_so_in_a_longer_search():
+    run_programs(2000, seed=1_000_000)
 
 
 def granted(limiter: Limiter[int], now: float) -> list[int]:
@@ -290,7 +49,7 @@ def test_a_grant_debits_all_limits_or_none():
     assert after.tokens_available == before.tokens_available == 10
 
 
-def test_a_small_request_does_not_overtake_a_large_one():
+def test_a_small_request_that_would_put_a_large_one_off_does_not_overtake_it():
     limiter: Limiter[int] = Limiter(Limits(tokens_per_minute=100, guard=0.0), 0.0)
     limiter.acquire(0.0, 50, 0)
     assert limiter.acquire(1.0, 100, 1) == Waits()
@@ -371,11 +130,11 @@ def test_no_60_seconds_at_the_provider_exceed_the_limit_though_requests_travel()
 def test_who_takes_the_place_of_one_who_gave_up_is_woken_in_its_own_time():
     limiter: Limiter[int] = Limiter(Limits(tokens_per_minute=100, guard=0.0), 0.0)
     limiter.acquire(0.0, 50, 0)
-    limiter.acquire(0.0, 100, 1)
-    limiter.acquire(0.0, 50, 2)
-    assert limiter.next_wakeup(0.0) == 60.0
+    limiter.acquire(1.0, 100, 1)
+    limiter.acquire(1.0, 50, 2)
+    assert limiter.next_wakeup(1.0) == 60.0
     assert limiter.remove(1)
-    assert limiter.next_wakeup(0.0) == 0.0
+    assert limiter.next_wakeup(1.0) == 1.0
 
 
 class Caller:
@@ -416,3 +175,304 @@ def test_without_limits_everything_is_granted():
     assert all(isinstance(limiter.acquire(0.0, 10**9, n), Grant) for n in range(100))
     seen = limiter.statistics(0.0)
     assert (seen.requests_available, seen.tokens_available) == (None, None)
+
+
+def test_a_small_request_overtakes_a_large_one_that_it_does_not_put_off():
+    limiter: Limiter[int] = Limiter(Limits(tokens_per_minute=100, guard=0.0), 0.0)
+    limiter.acquire(0.0, 50, 0)
+    assert limiter.acquire(1.0, 60, 1) == Waits()
+    assert limiter.acquire(2.0, 30, 2) == Waits()
+    assert granted(limiter, 2.0) == [2]
+    assert limiter.acquire(3.0, 11, 3) == Waits()
+    assert granted(limiter, 59.75) == []
+    assert granted(limiter, 60.0) == [1]
+
+
+def test_behind_a_hundred_large_requests_a_small_one_goes_at_once():
+    limiter: Limiter[int] = Limiter(Limits(tokens_per_minute=1000, guard=0.0), 0.0)
+    limiter.acquire(0.0, 900, 0)
+    for number in range(1, 101):
+        assert limiter.acquire(1.0, 600, number) == Waits()
+    assert limiter.acquire(2.0, 10, 200) == Waits()
+    assert granted(limiter, 2.0) == [200]
+
+
+@pytest.mark.parametrize(
+    "kind", [{"requests_per_minute": 60}, {"tokens_per_minute": 6000}]
+)
+def test_under_load_a_limit_is_used_to_95_percent_and_never_exceeded(kind):
+    limiter: Limiter[int] = Limiter(Limits(**kind), 0.0)
+    now, sent = 0.0, list[tuple[float, int]]()
+    sizes = [10, 2000, 70, 1, 900, 300] if "tokens_per_minute" in kind else [1]
+    for number in range(20_000):
+        size = sizes[number % len(sizes)]
+        # Twenty wait at any time.
+        answer = limiter.acquire(now, size, number)
+        if isinstance(answer, Grant):
+            sent.append((now, 1 if len(sizes) == 1 else size))
+        while limiter.statistics(now).waiting >= 20:
+            now = max(now, limiter.next_wakeup(now) or now)
+            for _, grant in limiter.due(now):
+                assert isinstance(grant, Grant)
+                sent.append((now, 1 if len(sizes) == 1 else grant.tokens))
+        if now > 3600:
+            break
+    (limit,) = kind.values()
+    late = [its for its in sent if its[0] > 60]
+    assert worst_window(sent) <= limit
+    used = sum(cost for _, cost in late) / (limit * (now - 60) / 60)
+    assert used >= 0.95
+
+
+# Deadlines.
+
+
+def test_who_cannot_be_in_time_is_told_so_at_once_and_when_it_would_be():
+    limits = Limits(requests_per_minute=1, guard=0.0)
+    limiter: Limiter[int] = Limiter(limits, 0.0)
+    limiter.acquire(0.0, 0, 0)
+    assert limiter.acquire(0.0, 0, 1, deadline=59.0) == Late(60.0)
+    assert limiter.acquire(0.0, 0, 2, deadline=60.0) == Waits()
+    # One waits already, so it is the minute after that.
+    late = limiter.acquire(0.0, 0, 3, "low", deadline=100.0)
+    assert late == Late(120.0)
+    assert granted(limiter, 60.0) == [2]
+
+
+def test_a_429_sends_those_away_whom_it_makes_late_and_nobody_else():
+    limiter: Limiter[int] = Limiter(Limits(requests_per_minute=1, guard=0.0), 0.0)
+    limiter.acquire(0.0, 0, 0)
+    limiter.acquire(0.0, 0, 1, deadline=70.0)
+    limiter.acquire(0.0, 0, 2)
+    limiter.refused(1.0, 90.0)
+    assert limiter.due(1.0) == [(1, Late(91.0))]
+    assert granted(limiter, 91.0) == [2]
+
+
+def test_a_closer_deadline_goes_first_but_not_before_one_who_has_waited_long():
+    limits = Limits(requests_per_minute=1, guard=0.0, patience=100.0)
+    limiter: Limiter[int] = Limiter(limits, 0.0)
+    for number in range(3):
+        limiter.acquire(0.0, 0, number)
+    limiter.acquire(10.0, 0, 3, deadline=65.0)
+    assert granted(limiter, 60.0) == [3]
+    limiter.acquire(61.0, 0, 4, deadline=500.0)
+    assert granted(limiter, 120.0) == [1]
+    assert granted(limiter, 180.0) == [2]
+
+
+# Keys.
+
+
+def per_key(**more) -> Limiter[int]:
+    return Limiter(Limits(keys=2, guard=0.0, **more), 0.0)
+
+
+def keys_of(limiter: Limiter[int], now: float, number: int) -> list[int]:
+    grants = [limiter.acquire(now, 1, n) for n in range(number)]
+    assert all(isinstance(grant, Grant) for grant in grants)
+    return [grant.key for grant in grants if isinstance(grant, Grant)]
+
+
+def test_each_key_has_its_own_limit_and_the_one_with_most_room_is_taken():
+    limiter = per_key(key_requests_per_minute=3)
+    assert sorted(keys_of(limiter, 0.0, 6)) == [0, 0, 0, 1, 1, 1]
+    assert limiter.acquire(0.0, 1, 7) == Waits()
+    assert limiter.next_wakeup(0.0) == 60.0
+
+
+def test_where_nothing_is_known_of_keys_none_is_named():
+    assert keys_of(per_key(requests_per_minute=5), 0.0, 2) == [ANY_KEY, ANY_KEY]
+    assert keys_of(Limiter(Limits(keys=1, key_requests_per_minute=9), 0.0), 0.0, 1) == [
+        ANY_KEY
+    ]
+
+
+def test_one_keys_limit_is_the_providers_where_there_is_one_key():
+    limits = Limits(keys=1, key_requests_per_minute=1, requests_per_minute=5)
+    limiter: Limiter[int] = Limiter(limits, 0.0)
+    assert isinstance(limiter.acquire(0.0, 1, 1), Grant)
+    assert limiter.acquire(0.0, 1, 2) == Waits()
+
+
+def test_a_429_of_one_key_holds_up_this_key_alone():
+    limiter = per_key(key_requests_per_minute=10)
+    limiter.refused(0.0, 30.0, 0)
+    assert keys_of(limiter, 0.0, 3) == [1, 1, 1]
+    assert limiter.blocked_until < 0.0
+    limiter.refused(0.0, 50.0, 1)
+    assert limiter.acquire(0.0, 1, 9) == Waits()
+    assert limiter.blocked_until == limiter.next_wakeup(0.0) == 30.0
+    assert limiter.statistics(0.0).keys[1].rests_until == 50.0
+
+
+def test_a_key_that_is_set_aside_is_taken_if_there_is_no_other():
+    limiter = per_key(key_requests_per_minute=10)
+    limiter.set_aside(0.0, 600.0, 0)
+    assert keys_of(limiter, 0.0, 2) == [1, 1]
+    limiter.set_aside(0.0, 300.0, 1)
+    assert keys_of(limiter, 0.0, 2) == [1, 1]
+    limiter.set_aside(0.0, math.nan, 1)
+    assert limiter.acquire(300.0, 1, 5).key == 1  # type: ignore[union-attr]
+
+
+# What the provider says.
+
+
+def told(**said: float) -> RateHints:
+    return RateHints(**said)  # type: ignore[arg-type]
+
+
+def test_no_more_goes_than_the_provider_says_is_left_until_it_is_full_again():
+    limiter: Limiter[int] = Limiter(Limits(requests_per_minute=100), 0.0)
+    grant = limiter.acquire(0.0, 1, 0)
+    assert isinstance(grant, Grant)
+    hints = told(requests_remaining=2, requests_reset=20.0)
+    limiter.learn(1.0, hints, grant=grant)
+    assert keys_of(limiter, 1.0, 2)
+    assert limiter.acquire(1.0, 1, 5) == Waits()
+    assert limiter.next_wakeup(1.0) == 21.0
+    assert granted(limiter, 21.0) == [5]
+
+
+def test_a_lower_limit_tightens_ours_and_a_higher_one_changes_nothing():
+    limiter: Limiter[int] = Limiter(Limits(requests_per_minute=3), 0.0)
+    limiter.learn(0.0, told(requests_limit=1000))
+    assert limiter.statistics(0.0).requests_available == 3
+    limiter.learn(0.0, told(requests_limit=2))
+    assert limiter.statistics(0.0).requests_available == 2
+
+
+def test_without_a_configured_limit_the_one_that_is_told_holds():
+    limiter: Limiter[int] = Limiter(Limits(), 0.0)
+    assert not limiter.knows_of_tokens
+    limiter.learn(0.0, told(tokens_limit=100))
+    assert limiter.knows_of_tokens
+    assert isinstance(limiter.acquire(0.0, 90, 1), Grant)
+    assert limiter.acquire(0.0, 20, 2) == Waits()
+
+
+def test_what_is_larger_than_a_limit_that_was_told_goes_alone():
+    limiter: Limiter[int] = Limiter(Limits(guard=0.0), 0.0)
+    limiter.learn(0.0, told(tokens_limit=1))
+    assert isinstance(limiter.acquire(0.0, 5000, 1), Grant)
+    assert limiter.acquire(0.0, 5000, 2) == Waits()
+    assert granted(limiter, 60.0) == [2]
+
+
+def test_input_and_output_have_limits_of_their_own():
+    limiter: Limiter[int] = Limiter(Limits(guard=0.0), 0.0)
+    limiter.learn(0.0, told(input_tokens_limit=100, output_tokens_limit=1000))
+    assert isinstance(limiter.acquire(0.0, 500, 1, input_tokens=60), Grant)
+    assert limiter.acquire(0.0, 60, 2, input_tokens=50) == Waits()
+    limiter.remove(2)
+    assert isinstance(limiter.acquire(0.0, 500, 3, input_tokens=10), Grant)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"requests_remaining": -1, "requests_reset": 5.0},
+        {"requests_remaining": 0, "requests_reset": math.nan},
+        {"requests_remaining": 0, "requests_reset": -5.0},
+        {"requests_remaining": 0},
+        {"requests_limit": 0},
+        {"requests_limit": -7},
+        {"requests_limit": 10**30},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_true_is_not_believed(nonsense):
+    limiter: Limiter[int] = Limiter(Limits(requests_per_minute=5), 0.0)
+    limiter.learn(0.0, told(**nonsense))
+    assert limiter.statistics(0.0).requests_available == 5
+
+
+def test_nothing_that_a_provider_says_holds_for_more_than_120_seconds():
+    limiter: Limiter[int] = Limiter(Limits(), 0.0)
+    limiter.learn(0.0, told(requests_remaining=0, requests_reset=math.inf))
+    assert limiter.acquire(0.0, 1, 1) == Waits()
+    assert limiter.next_wakeup(0.0) == 120.0
+
+
+def test_what_was_learned_of_a_key_survives_a_crash():
+    limiter = per_key()
+    limiter.learn(0.0, told(requests_limit=1), 0)
+    heir: Limiter[int] = Limiter(limiter.limits, 0.0, memory=limiter.memory())
+    assert sorted(keys_of(heir, 0.0, 3)) == [0, 1, 1]
+
+
+@pytest.mark.parametrize("fills", [False, True], ids=["fixed windows", "buckets"])
+@pytest.mark.parametrize("requests", [20, 60])
+def test_a_limit_that_only_headers_tell_is_kept_and_used_to_95_percent(requests, fills):
+    for seed in range(4):
+        run = Run(seed, requests, fills)
+        upstream = run.run()
+        may = min(requests, upstream.tokens / TOKENS) * run.seconds / 60
+        assert upstream.refused == 0
+        assert len(upstream.served) >= 0.95 * may
+
+
+# Pauses.
+
+
+def test_each_429_in_a_row_doubles_the_pause_and_a_success_ends_the_row():
+    limiter: Limiter[int] = Limiter(Limits(), 0.0)
+    now, pauses = 0.0, list[float]()
+    for _ in range(8):
+        limiter.refused(now, None)
+        pauses.append(limiter.blocked_until - now)
+        now = limiter.blocked_until
+        grant = limiter.acquire(now, 1, 1)
+        assert isinstance(grant, Grant)
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+    limiter.succeeded(grant)
+    limiter.refused(now, math.nan)
+    assert limiter.blocked_until == now + 1
+
+
+def test_of_what_was_under_way_together_one_429_counts():
+    limiter: Limiter[int] = Limiter(Limits(), 0.0)
+    grants = [limiter.acquire(0.0, 1, n) for n in range(50)]
+    for grant in grants:
+        assert isinstance(grant, Grant)
+        limiter.refused(0.0, None, grant=grant)
+    assert limiter.blocked_until == 1.0
+
+
+# What to expect.
+
+
+def test_it_expects_a_new_request_when_it_would_be_granted():
+    limits = Limits(requests_per_minute=10, guard=0.0)
+    limiter: Limiter[int] = Limiter(limits, 0.0)
+    assert limiter.expected_at(0.0) == 0.0
+    for number in range(45):
+        limiter.acquire(0.0, 0, number)
+    expected = limiter.expected_at(0.0)
+    limiter.acquire(0.0, 0, "last")  # type: ignore[arg-type]
+    now = 0.0
+    while limiter.statistics(now).waiting:
+        now = limiter.next_wakeup(now) or now
+        limiter.due(now)
+    assert expected == now == 240.0
+
+
+def test_it_never_expects_what_can_never_fit():
+    limiter: Limiter[int] = Limiter(Limits(tokens_per_minute=10), 0.0)
+    assert limiter.expected_at(0.0, 11) == math.inf
+
+
+def test_limits_say_what_they_are():
+    limiter = per_key(key_requests_per_minute=4, key_tokens_per_minute=10)
+    limiter.acquire(0.0, 3, 1)
+    seen = limiter.statistics(0.0)
+    assert (seen.requests_available, seen.tokens_available) == (7, 17)
+    assert [attrs.astuple(key)[:2] for key in seen.keys] == [(3, 7), (4, 10)]
+
+
+def test_a_full_line_takes_nobody():
+    limits = Limits(requests_per_minute=1, waiting_max=1)
+    limiter: Limiter[int] = Limiter(limits, 0.0)
+    answers = [limiter.acquire(0.0, 0, number) for number in range(3)]
+    assert answers[1:] == [Waits(), LineFull(1)]

@@ -272,3 +272,18 @@ def test_it_says_how_full_it_is():
     assert repr(queue) == "<RequestQueue 1 running, 1 waiting>"
     queue.pause()
     assert repr(queue) == "<RequestQueue 1 running, 1 waiting, paused>"
+
+
+def test_submitters_take_turns_and_the_earliest_deadline_of_each_goes_first():
+    queue: RequestQueue[str] = RequestQueue({"a": 1})
+    turn = queue.enter(0.0, "a", "normal", "first")
+    for number in range(100):
+        queue.enter(0.0, "a", "normal", f"many {number}", submitter=(1, 1))
+    queue.enter(1.0, "a", "normal", "other", submitter=(2, 2))
+    queue.enter(1.0, "a", "normal", "hurried", submitter=(1, 1), deadline=9.0)
+    went = list[str]()
+    for _ in range(4):
+        assert isinstance(turn, Turn)
+        ((who, turn),) = queue.leave(turn)
+        went.append(who)
+    assert went == ["hurried", "other", "many 0", "many 1"]

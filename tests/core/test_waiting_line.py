@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import attrs
@@ -186,3 +187,72 @@ def test_a_small_crowd_goes_strictly_by_class_and_then_by_arrival():
     for who in ("l1", "n1", "h1", "l2", "n2", "h2"):
         line.enter(0.0, {"l": "low", "n": "normal", "h": "high"}[who[0]], who)
     assert [line.pop() for _ in range(6)] == ["h1", "h2", "n1", "n2", "l1", "l2"]
+
+
+def of(*names: str) -> WaitingLine[str]:
+    """Let them wait, each as `user.process:number`, all at the same time."""
+    line: WaitingLine[str] = WaitingLine(aging=30)
+    for name in names:
+        uid, pid = name.split(":")[0].split(".")
+        line.enter(0.0, "normal", name, submitter=(int(uid), int(pid)))
+    return line
+
+
+def test_who_has_a_thousand_waiting_delays_another_user_by_one_turn():
+    line = of(*(f"1.1:{number}" for number in range(1000)))
+    line.pop()
+    line.enter(1.0, "normal", "2.9:0", submitter=(2, 9))
+    assert [line.pop() for _ in range(3)] == ["1.1:1", "2.9:0", "1.1:2"]
+
+
+def test_processes_of_one_user_take_turns_within_its_own():
+    line = of("1.1:0", "1.1:1", "1.1:2", "1.2:0", "2.3:0", "2.3:1", "2.3:2")
+    order = [line.pop() for _ in range(7)]
+    assert order == ["1.1:0", "2.3:0", "1.2:0", "2.3:1", "1.1:1", "2.3:2", "1.1:2"]
+
+
+def test_turns_hold_within_a_class_and_never_between_classes():
+    line = of("1.1:0", "1.1:1", "2.1:0")
+    line.enter(1.0, "high", "1.1:2", submitter=(1, 1))
+    assert line.pop() == "1.1:2"
+    assert [line.pop() for _ in range(3)] == ["1.1:0", "2.1:0", "1.1:1"]
+
+
+def test_among_what_one_submitter_has_waiting_the_earliest_deadline_goes_first():
+    line: WaitingLine[str] = WaitingLine(aging=30, patience=60.0)
+    for who, at, deadline in (
+        ("none", 0.0, math.inf),
+        ("far", 1.0, 1000.0),
+        ("close", 2.0, 20.0),
+        ("closer", 3.0, 10.0),
+    ):
+        line.enter(at, "normal", who, deadline=deadline)
+    assert [line.pop() for _ in range(4)] == ["closer", "close", "none", "far"]
+
+
+def test_a_stream_of_close_deadlines_keeps_nobody_waiting_for_ever():
+    line: WaitingLine[int] = WaitingLine(aging=1000, patience=60.0)
+    line.enter(0.0, "normal", -1)
+    for second in range(100):
+        line.enter(second, "normal", second, deadline=second + 5.0)
+        if line.pop() == -1:
+            break
+    # Who came and was due before it was went first, and nobody who came later.
+    assert second == 55
+
+
+def test_who_goes_before_its_time_leaves_the_turns_of_others_as_they_are():
+    line = of("1.1:0", "1.1:1", "2.2:0")
+    assert line.remove("1.1:1")
+    assert not line.remove("1.1:1")
+    assert [line.pop() for _ in range(2)] == ["1.1:0", "2.2:0"]
+
+
+def test_about_how_many_go_first_can_be_told():
+    line = of(*(f"1.1:{number}" for number in range(10)), "2.2:0")
+    assert line.ahead(1.0, "high") == 0
+    assert line.ahead(1.0, "normal", submitter=(1, 1)) == 11
+    assert line.ahead(1.0, "normal", submitter=(3, 3)) == 2
+    assert line.ahead(1.0, "normal", submitter=(1, 7)) == 2
+    assert line.ahead(1.0, "normal", submitter=(1, 1), deadline=5.0) == 0
+    assert line.ahead(1.0, "low") == 11

@@ -1,0 +1,230 @@
+"""The limits of a provider and of each of its keys, as one: which key, and when.
+
+A request takes from the provider's allowance and from that of one key: of those that
+have room now, the one with the most. A key may rest by itself. One that is set aside
+is not taken until its time is over; where all are, the one is whose time ends first,
+as we may be wrong about it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+
+import attrs
+
+from duckservice.core import token_bucket
+from duckservice.core.allowance import Allowance, Cost
+from duckservice.core.grants import ANY_KEY, Grant, KeyStatistics, Limits
+from duckservice.core.token_bucket import TokenBucket
+
+
+@attrs.frozen
+class Place:
+    """Where and when a cost fits."""
+
+    at: float
+    key: int = ANY_KEY
+
+
+@attrs.define(eq=False)
+class Rooms:
+    """All allowances of one provider."""
+
+    whole: Allowance
+    keys: list[Allowance]
+    """Of each key, where there are several."""
+    per_key: bool
+    """Whether the config limits each key."""
+    numbers: int = 0
+    """So many grants were given."""
+    _latest_key: int = 0
+
+    @classmethod
+    def of(cls, limits: Limits, now: float) -> Rooms:
+        """Return what *limits* allow, with nothing taken yet."""
+        bucket = _bucket(limits, now)
+        per_key = limits.key_requests_per_minute, limits.key_tokens_per_minute
+        if limits.keys < 2:
+            return cls(
+                Allowance(
+                    requests_per_minute=_lower(limits.requests_per_minute, per_key[0]),
+                    tokens_per_minute=_lower(limits.tokens_per_minute, per_key[1]),
+                    bucket=bucket,
+                    guard=limits.guard,
+                ),
+                [],
+                per_key=False,
+            )
+        return cls(
+            Allowance(
+                requests_per_minute=limits.requests_per_minute,
+                tokens_per_minute=limits.tokens_per_minute,
+                bucket=bucket,
+                guard=limits.guard,
+            ),
+            [
+                Allowance(
+                    requests_per_minute=per_key[0],
+                    tokens_per_minute=per_key[1],
+                    guard=limits.guard,
+                )
+                for _ in range(limits.keys)
+            ],
+            per_key=per_key != (None, None),
+        )
+
+    def copy(self) -> Rooms:
+        """Return what a successor has to know; what happens here does not change it."""
+        return copy.deepcopy(self)
+
+    def all(self) -> Iterator[Allowance]:
+        """Yield the allowance of the whole, and of each key."""
+        yield self.whole
+        yield from self.keys
+
+    def of_key(self, key: int) -> Allowance:
+        """Return what is told of *key*, or where there is only one, of the provider."""
+        return self.keys[key] if 0 <= key < len(self.keys) else self.whole
+
+    @property
+    def most_tokens(self) -> int | None:
+        """What no request may exceed."""
+        most = self.whole.most_tokens()
+        return _lower(most, self.keys[0].most_tokens()) if self.keys else most
+
+    @property
+    def blocked_until(self) -> float:
+        """Until when a 429 forbids every grant; in the past if none does."""
+        of_keys = [key.cooldown.until for key in self.keys]
+        return max(self.whole.cooldown.until, min(of_keys, default=-math.inf))
+
+    def place(self, now: float, cost: Cost) -> Place:
+        """Return the first time from *now* on when *cost* fits, and with which key."""
+        at = self.whole.ready_at(now, cost)
+        if not self.keys:
+            return Place(at)
+        times = self._times(now, cost)
+        first = max(at, min(times.values()))
+        ready = [key for key, its in times.items() if its <= first]
+        return Place(first, max(ready, key=lambda key: self._preference(now, key)))
+
+    def aside(self, now: float, first: Cost, at: Place, second: Cost) -> Place | None:
+        """Return where *second* fits before *first* does, and does not put it off."""
+        ready_at = self.whole.ready_at(now, second)
+        if not self.keys:
+            goes = self.whole.leaves_room(now, at.at, first, second, ready_at)
+            return Place(ready_at) if ready_at < at.at and goes else None
+        firsts = self._times(now, first)
+        could_take = [key for key, its_at in firsts.items() if its_at <= at.at]
+        places = [
+            Place(max(ready_at, its_at), key)
+            for key, its_at in self._times(now, second).items()
+        ]
+        harmless = [
+            its
+            for its in places
+            if its.at < at.at
+            and self.whole.leaves_room(now, at.at, first, second, its.at)
+            and (
+                any(other != its.key for other in could_take)
+                or self.keys[its.key].leaves_room(now, at.at, first, second, its.at)
+            )
+        ]
+        return min(
+            harmless,
+            key=lambda its: (
+                its.at,
+                *(-part for part in self._preference(now, its.key)),
+            ),
+            default=None,
+        )
+
+    def expected_at(self, now: float, cost: Cost) -> float:
+        """Return about when all of *cost* is through, if it comes in small parts."""
+        at = self.whole.expected_at(now, cost)
+        if not self.keys:
+            return at
+        keys = [key for key, its in enumerate(self.keys) if its.unused_until <= now]
+        keys = keys or [self._exempt(now)]
+        of_each = tuple(-(-part // len(keys)) for part in cost)
+        each: Cost = (of_each[0], of_each[1], of_each[2], of_each[3])
+        return max(at, min(self.keys[key].expected_at(now, each) for key in keys))
+
+    def grant(self, now: float, cost: Cost, key: int) -> Grant:
+        """Take *cost* with *key*; it must fit."""
+        self.numbers += 1
+        grant = Grant(cost[1], number=self.numbers, at=now, key_held=key)
+        grant.whole = self.whole.take(now, cost, self.numbers)
+        if self.keys:
+            grant.of_key = self.keys[key].take(now, cost, self.numbers)
+            self._latest_key = key
+            if self.grants_keys:
+                grant.key = key
+        return grant
+
+    @property
+    def grants_keys(self) -> bool:
+        """Whether keys have limits of their own, by the config or by what was told."""
+        return self.per_key or any(
+            key.has_learned or key.unused_until > -math.inf for key in self.keys
+        )
+
+    def available(self, now: float) -> tuple[int | None, int | None]:
+        """Return how many requests and tokens are left; None: any number."""
+        requests, tokens = self.whole.available(now)
+        if self.keys:
+            of_keys = [key.available(now) for key in self.keys]
+            requests = _lower(requests, _sum([its[0] for its in of_keys]))
+            tokens = _lower(tokens, _sum([its[1] for its in of_keys]))
+        return requests, tokens
+
+    def statistics(self, now: float) -> tuple[KeyStatistics, ...]:
+        """Return how each of several keys is."""
+        found: list[KeyStatistics] = []
+        for its in self.keys:
+            requests, tokens = its.available(now)
+            until = max(its.cooldown.until, its.unused_until)
+            found.append(
+                KeyStatistics(
+                    requests_available=requests,
+                    tokens_available=tokens,
+                    rests_until=until if until > now else None,
+                )
+            )
+        return tuple(found)
+
+    def _times(self, now: float, cost: Cost) -> dict[int, float]:
+        """Return when *cost* fits each key."""
+        exempt = self._exempt(now)
+        return {
+            key: max(
+                its.ready_at(now, cost), now if key == exempt else its.unused_until
+            )
+            for key, its in enumerate(self.keys)
+        }
+
+    def _exempt(self, now: float) -> int:
+        """Return the key that is taken though it is set aside, or any that is not."""
+        return min(
+            range(len(self.keys)), key=lambda key: max(now, self.keys[key].unused_until)
+        )
+
+    def _preference(self, now: float, key: int) -> tuple[float, bool, int]:
+        return self.keys[key].room(now), key == self._latest_key, -key
+
+
+def _bucket(limits: Limits, now: float) -> TokenBucket | None:
+    if limits.capacity is None or limits.refill_rate is None:
+        return None
+    return token_bucket.full(limits.capacity, limits.refill_rate, now)
+
+
+def _lower(one: int | None, other: int | None) -> int | None:
+    return min((limit for limit in (one, other) if limit is not None), default=None)
+
+
+def _sum(counts: list[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
