@@ -67,6 +67,7 @@ def make_provider(
             ),
             secrets=secrets,
             transport=transport,
+            wall_clock=wall_clock,
         ),
         errors=errors,
         models=ModelNames(

@@ -9,6 +9,7 @@ speak one format often answer with the error of another:
     {"type": "error", "error": {"type", "message"}}       Anthropic
     {"error": "text", "code"?, "estimated_time"?}         xAI, Hugging Face, Ollama
     {"message", "type"?, "code"?} and {"detail"}          Mistral, FastAPI
+    [{"error": {..., "details": [{"retryDelay": "7s"}]}}] Google, in OpenAI's format, too
 
 Where a message should be there may be a list of ``{"loc", "msg"}`` (FastAPI's of a
 422), and OpenRouter repeats in ``metadata`` what the provider behind it has said.
@@ -19,7 +20,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from typing import Any, Final, TypeAlias, cast, final
 
 import attrs
@@ -41,6 +41,7 @@ from duckservice.errors import (
     RequestTooLarge,
     Unprocessable,
 )
+from duckservice.providers.rate_resets import seconds_until, sent_at
 from duckservice.providers.reading import UNREADABLE, mapping_or_empty, text_or
 from duckservice.providers.redaction import Redactor
 from duckservice.providers.retry_after import parse_duration, retry_after
@@ -143,7 +144,7 @@ class Classifier:
         return f"{status}: {said}" if said else status
 
     def _wait(self, complaint: Complaint, headers: Mapping[str, str]) -> float | None:
-        now = self._wall_clock()
+        now = sent_at(headers, self._wall_clock())
         headers = {**complaint.headers, **headers}
         asked = retry_after(headers, now)
         if asked is None:
@@ -310,7 +311,7 @@ def read_complaint(
     body: object,
 ) -> Complaint:
     """Read an error in any of the envelopes above."""
-    outer = mapping_or_empty(body)
+    outer = mapping_or_empty(_first(body))
     inner = outer.get("error")
     error = mapping_or_empty(inner) or outer
     told = inner if isinstance(inner, str) else error.get("message")
@@ -320,12 +321,13 @@ def read_complaint(
     metadata = mapping_or_empty(error.get("metadata"))
     said = (_message(told), text_or(metadata.get("raw"), ""))
     words = (error.get("code"), error.get("type"), nested.get("code"))
+    delay = _retry_delay(error.get("details"))
     return Complaint(
         status=status,
         words=frozenset(w.lower() for w in words if isinstance(w, str)),
         message=": ".join(filter(None, said)),
         param=text_or(error.get("param"), "") or _field_at_fault(told),
-        wait=_seconds_or_none(outer.get("estimated_time")),
+        wait=_seconds_or_none(outer.get("estimated_time")) if delay is None else delay,
         headers=_texts(mapping_or_empty(metadata.get("headers"))),
     )
 
@@ -362,6 +364,21 @@ def _place(fault: dict[str, Any]) -> str:
         return ""
     steps = cast("list[object]", place)
     return ".".join(str(s) for s in steps if isinstance(s, (str, int)) and s != "body")
+
+
+def _first(body: object) -> object:
+    """Return the first of a list, and anything else as it is."""
+    listed = cast("list[object]", body) if isinstance(body, list) else [body]
+    return listed[0] if listed else None
+
+
+def _retry_delay(details: object) -> float | None:
+    """Return the seconds that a ``google.rpc.RetryInfo`` among *details* asks to wait."""
+    if not isinstance(details, list):
+        return None
+    listed = map(mapping_or_empty, cast("list[object]", details))
+    said = (parse_duration(text_or(each.get("retryDelay"), "")) for each in listed)
+    return next((seconds for seconds in said if seconds is not None), None)
 
 
 def _texts(fields: Mapping[str, Any]) -> Mapping[str, str]:
@@ -450,22 +467,6 @@ def until_reset(headers: Mapping[str, str], now_wall: float) -> float | None:
         if "ratelimit" in name.replace("rate-limit", "ratelimit")
         and "reset" in name
         and headers.get(name.replace("reset", "remaining"), "0") == "0"
-        and (wait := _until(value, now_wall)) is not None
-        and wait <= 86_400
+        and (wait := seconds_until(value, lambda: now_wall)) is not None
     ]
     return max(waits, default=None)
-
-
-def _until(value: str, now_wall: float) -> float | None:
-    seconds = parse_duration(value)
-    if seconds is None:
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            return None
-        return max(0.0, moment.timestamp() - now_wall) if moment.tzinfo else None
-    if seconds > 1e11:  # milliseconds since the epoch
-        return max(0.0, seconds / 1000 - now_wall)
-    if seconds > 1e9:
-        return max(0.0, seconds - now_wall)
-    return seconds

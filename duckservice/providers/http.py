@@ -29,6 +29,8 @@ Waiting for credentials, such as a token, is part of ``first_byte`` and ``total`
 Where a key or a token is refused and its `Credentials` know a better one, the
 request is sent again with that at once; only the last refusal is raised. The
 provider has done nothing for what it refused, so this is no second request.
+
+What any answer says of rate limits is told to the attempt that it belongs to.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from __future__ import annotations
 import functools
 import logging
 import ssl
+import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -52,6 +55,7 @@ import httpx
 import trio
 
 from duckservice.config import Secret, TimeoutConfig
+from duckservice.core.grants import ANY_KEY
 from duckservice.errors import (
     BadProviderResponse,
     DuckError,
@@ -69,7 +73,9 @@ from duckservice.providers.connection import ClosedHere
 from duckservice.providers.endpoint import Endpoint, RawHeaders
 from duckservice.providers.fast_transport import FastTransport
 from duckservice.providers.http_body import Body, closed_here, total_is_over
+from duckservice.providers.rate_headers import rate_hints, says_limits
 from duckservice.providers.redaction import Secrets
+from duckservice.providers.request_context import current_sending
 from duckservice.redaction import SECRET_NAME
 
 Classify: TypeAlias = Callable[[int, Mapping[str, str], bytes], DuckError]
@@ -132,6 +138,7 @@ class HttpClient:
         limits: HttpLimits = HttpLimits(),
         ssl_context: ssl.SSLContext | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Check what there is to check; nothing is sent yet.
 
@@ -139,7 +146,7 @@ class HttpClient:
         *secrets*, by default those in *headers*, are masked in answers, and learn
         what the credentials send. *ssl_context* replaces the default, which
         verifies against certifi's list. *transport* replaces all that is below
-        this module.
+        this module. *wall_clock* is for answers that name a time and no date.
 
         Raises `ValueError` for a *base_url* or a header that cannot be used,
         as `Endpoint` does.
@@ -159,6 +166,7 @@ class HttpClient:
             transport = FastTransport(ssl_context=ssl_context)
         self.transport: Final = transport
         """What is below HTTP; another client of the same origin may share it."""
+        self._wall_clock = wall_clock
         self._extensions = {"timeout": {"connect": timeout.connect}}
         self._urls: dict[str, tuple[httpx.URL, str]] = {}
 
@@ -222,6 +230,7 @@ class HttpClient:
         sent = 0
         while True:
             proof, answer = await self._answer(asked, started)
+            self._tell_limits(answer.headers, proof)
             if 200 <= answer.status < 300 and _is_identity(answer.headers):
                 return answer
             error = await self._refusal(answer)
@@ -234,6 +243,18 @@ class HttpClient:
                 raise error
             if sent == SENT_MAX:
                 raise error.refusal
+
+    def _tell_limits(
+        self, headers: Mapping[str, str], proof: Mapping[str, str] | None
+    ) -> None:
+        sending = current_sending()
+        if sending is None or not says_limits(headers):
+            return
+        hints = rate_hints(headers, self._wall_clock())
+        if hints:
+            its = self._credentials
+            key = its.index(proof) if isinstance(its, Keys) else ANY_KEY
+            sending.on_hints(hints, key)
 
     async def _answer(
         self, asked: _Asked, started: float

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from email.utils import formatdate
 
 import pytest
 
@@ -219,6 +220,41 @@ def test_the_reset_of_the_limit_that_is_used_up_is_the_last_hint():
     assert until_reset({"x-ratelimit-reset": "soon"}, NOW) is None
     assert classify(429, b"", x_ratelimit_reset="3s").retry_after == 3.0
     assert classify(500, b"", x_ratelimit_reset="3s").retry_after is None
+
+
+def test_googles_retry_info_is_heard_in_openais_format_too():
+    info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7.5s"}
+    error = {"code": 429, "message": "Quota exceeded", "details": [{}, 7, info]}
+    for body in ({"error": error}, [{"error": error}]):
+        found = classify(429, body)
+        assert isinstance(found, RateLimited)
+        assert found.retry_after == 7.5
+        assert classify(429, body, retry_after="3").retry_after == 3.0
+
+
+@pytest.mark.parametrize("details", [None, 7, "x", [], [None], [{"retryDelay": "-1s"}]])
+def test_details_without_a_delay_are_no_wait(details):
+    assert classify(429, {"error": {"details": details}}).retry_after is None
+    assert classify(429, [details]).retry_after is None
+
+
+def test_what_is_said_in_a_field_comes_before_what_is_said_in_words():
+    words = openai("Please try again in 1.5s")
+    reset = {"x_ratelimit_remaining_tokens": "0", "x_ratelimit_reset_tokens": "59s"}
+    assert classify(429, words).retry_after == 1.5
+    assert classify(429, words, retry_after="20").retry_after == 20.0
+    assert classify(429, words, retry_after_ms="1700").retry_after == 1.7
+    # Until all of the limit is back is longer than until this request fits.
+    assert classify(429, words, **reset).retry_after == 1.5
+    assert classify(429, openai(""), **reset).retry_after == 59.0
+
+
+def test_a_date_is_held_against_the_clock_of_who_wrote_it():
+    at = formatdate(NOW + 3630, usegmt=True)
+    date = formatdate(NOW + 3600, usegmt=True)
+    assert classify(429, b"", retry_after=at).retry_after == 3630.0
+    assert classify(429, b"", retry_after=at, date=date).retry_after == 30.0
+    assert classify(429, b"", retry_after=at, date="never").retry_after == 3630.0
 
 
 def test_a_wait_is_no_property_of_the_callers_own_fault():

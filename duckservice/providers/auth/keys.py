@@ -12,6 +12,11 @@ organisation's, is of use, and rate limits are used up one after the other.
 
 Where all are set aside, the one is taken whose time ends first: we may be wrong,
 and the provider has the last word.
+
+All this is so where no limits of single keys are known. Where they are, the rate
+limiter grants a key with each attempt: that one is sent whatever has become of it, and
+no other takes its place. The limiter is told of every key that has to rest, and grants
+another the next time (`request_context`).
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ import structlog
 import trio
 
 from duckservice.config import Secret
+from duckservice.core.grants import ANY_KEY
 from duckservice.errors import (
     DuckError,
     ProviderAuthError,
@@ -34,6 +40,7 @@ from duckservice.errors import (
 from duckservice.providers.auth import Again
 from duckservice.providers.auth.key_state import KeyState, KeyTrouble
 from duckservice.providers.endpoint import check_header
+from duckservice.providers.request_context import KeyRest, current_sending
 from duckservice.redaction import masked
 
 LIMITED: Final = 10.0
@@ -45,6 +52,25 @@ FORBIDDEN: Final = 60.0
 _LIMITED_MIN: Final = 1.0
 
 log = structlog.get_logger()
+
+
+@final
+class OtherKey(RateLimited):
+    """The granted key was limited or refused, and another one is free.
+
+    The provider has done nothing, so asking it again at once, with a new grant, is no
+    second request and needs no pause. `__cause__` is what the key has met.
+    """
+
+    def __init__(self, refusal: DuckError) -> None:
+        super().__init__(
+            f"a key was refused, and another one is free: {refusal.message}",
+            provider=refusal.provider,
+            retry_after=0.0,
+        )
+        self.upstream_status = refusal.upstream_status
+        self.quotes_provider = refusal.quotes_provider
+        self.__cause__ = refusal
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -97,6 +123,10 @@ class Keys:
         """Return the header with the key that this request takes."""
         if self._only is not None:
             return self._only.headers
+        sending = current_sending()
+        # A reload may have left fewer keys than there were when it was granted.
+        if sending is not None and 0 <= sending.key < len(self._keys):
+            return self._keys[sending.key].headers
         now = self._clock()
         healthy = [key for key in self._keys if key.until <= now]
         if healthy:
@@ -106,9 +136,10 @@ class Keys:
     def refused(self, headers: Mapping[str, str], error: DuckError) -> DuckError:
         """Set the key aside; return `Again` if there is another one to try now."""
         met = _trouble(error)
-        key = next((key for key in self._keys if key.headers is headers), None)
-        if met is None or key is None:
+        place = self._place(headers)
+        if met is None or place is None:
             return error
+        key = self._keys[place]
         trouble, pause = met
         now = self._clock()
         if key.until <= now:
@@ -121,9 +152,21 @@ class Keys:
             )
         key.set_aside(trouble, now, pause)
         others = [other for other in self._keys if other is not key]
-        if any(other.until <= now for other in others):
-            return Again(error)
+        is_free = any(other.until <= now for other in others)
+        sending = current_sending()
+        if sending is not None and others:
+            limited = trouble == "limited"
+            asked = error.retry_after if limited else pause
+            sending.on_rest(KeyRest(place, asked, is_limited=limited))
+        if is_free:
+            is_granted = sending is not None and sending.key == place
+            return OtherKey(error) if is_granted else Again(error)
         return self._none_left(error, others, now)
+
+    def index(self, headers: Mapping[str, str] | None) -> int:
+        """Return which of several keys *headers* carry, from 0; `ANY_KEY`: the only one."""
+        place = None if self._only is not None else self._place(headers)
+        return ANY_KEY if place is None else place
 
     def states(self) -> tuple[KeyState, ...]:
         """Return how each key is."""
@@ -137,6 +180,10 @@ class Keys:
 
     async def aclose(self) -> None:
         """Nothing is open."""
+
+    def _place(self, headers: Mapping[str, str] | None) -> int | None:
+        places = enumerate(self._keys)
+        return next((n for n, key in places if key.headers is headers), None)
 
     def _none_left(
         self, error: DuckError, others: Sequence[_Key], now: float
