@@ -6,27 +6,32 @@ what runs at the same time cannot overspend together, and no crash loses a cent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import final
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias, final
 
 import attrs
 
-from duckservice.config import BudgetConfig
+from duckservice.budget_alerts import Alerts
+from duckservice.config import BudgetConfig, BudgetMatch
 from duckservice.core.budget_book import (
     BudgetBook,
-    BudgetRule,
     BudgetState,
     Refusal,
     Reservation,
-    begin_of,
 )
+from duckservice.core.budget_rule import BudgetRule, Spender
+from duckservice.core.budget_window import begin_of
 from duckservice.core.pricing import pico, usd
-from duckservice.core.prospect import EmptyBudgets, MustWait, Tag
+from duckservice.core.prospect import EmptyBudget, EmptyBudgets, MustWait
 from duckservice.errors import BudgetExceeded
-from duckservice.store.base import LedgerFilter, Store
+from duckservice.store.base import LedgerFilter, LedgerSum, Store
 
 RETRY_SOON = 2.0
 """Seconds after which a budget is asked again that others may leave something of."""
+HOUR = 3600
+
+Asker: TypeAlias = tuple[tuple[str, str] | None, int | None]
 
 
 @final
@@ -36,6 +41,7 @@ class Budgets:
 
     _book: BudgetBook
     _wall_clock: Callable[[], float]
+    alerts: Alerts = attrs.field(factory=Alerts)
     _loaded: bool = False
 
     @classmethod
@@ -43,15 +49,7 @@ class Budgets:
         cls, config: Mapping[str, BudgetConfig], wall_clock: Callable[[], float]
     ) -> Budgets:
         """Make the budgets that the config names, with nothing spent."""
-        rules = [
-            BudgetRule(
-                name=name,
-                limit=pico(its.limit_usd),
-                window=its.window,
-                tag=_tag(its),
-            )
-            for name, its in config.items()
-        ]
+        rules = [_rule(name, its) for name, its in config.items()]
         return cls(BudgetBook(rules), wall_clock)
 
     @property
@@ -63,30 +61,64 @@ class Budgets:
         """Return the time by which budgets count, in seconds since the epoch."""
         return self._wall_clock()
 
-    def reserve(self, tags: Mapping[str, str], worst: int | None) -> Reservation | None:
-        """Set aside what a request may cost; None where no budget binds it.
+    def reserve(
+        self, spender: Spender, worst: int | None, why_unknown: Callable[[], str]
+    ) -> Reservation | None:
+        """Set aside what an attempt may cost; None where no budget binds it.
 
         Raises:
-            BudgetExceeded: it does not fit, or its cost cannot be bounded.
+            BudgetExceeded: it does not fit, or *why_unknown* its cost has no bound.
+                It names the provider where another one may be free to serve.
         """
-        if not self._book.binds(tags):
+        rules = self._book.binding(spender)
+        if not rules:
             return None
         if worst is None:
-            msg = (
-                "a budget binds the request, and its cost cannot be bounded"
-                " (set max_tokens; the model needs a price)"
-            )
-            raise BudgetExceeded(msg)
-        now = self._wall_clock()
-        its = self._book.reserve(now, tags, worst)
-        if isinstance(its, Reservation):
-            return its
-        raise _exceeded(its, now, worst)
+            raise _unbounded(spender, why_unknown())
+        return self._reserved(
+            self._book.reserve(self._wall_clock(), spender, worst), spender, worst
+        )
+
+    def move(
+        self, reservation: Reservation | None, spender: Spender
+    ) -> Reservation | None:
+        """Have a reservation belong to the windows of this moment: now it is sent.
+
+        Raises:
+            BudgetExceeded: a window has begun meanwhile that is full already. Nothing
+                is reserved any more.
+        """
+        if reservation is None:
+            return None
+        now, worst = self._wall_clock(), reservation.amount
+        its = self._book.move(reservation, now, spender)
+        return self._reserved(its, spender, worst)
 
     def settle(self, reservation: Reservation | None, actual: int) -> None:
         """Replace what was set aside by what was spent, 0 if nothing was sent."""
-        if reservation is not None:
-            self._book.settle(reservation, actual)
+        if reservation is None:
+            return
+        self._book.settle(reservation, actual)
+        if actual:
+            for name, begin in reservation.windows:
+                self.alerts.note(self._book.state(name, begin))
+
+    def never(
+        self, spender: Spender, worst: int | None, why: str
+    ) -> BudgetExceeded | None:
+        """Return why *spender* could not even spend this of budgets that are untouched."""
+        rules = self._book.binding(spender)
+        if rules and worst is None:
+            return _unbounded(spender, why)
+        for rule in rules:
+            if worst is not None and worst > rule.limit:
+                error = BudgetExceeded(
+                    f"the request may cost {usd(worst)} USD, more than the whole of the"
+                    f" budget {rule.name!r} ({usd(rule.limit)} USD)",
+                )
+                error.budget = rule.name
+                return error
+        return None
 
     def states(self) -> tuple[BudgetState, ...]:
         """Return what is left of each."""
@@ -94,56 +126,112 @@ class Budgets:
 
     def empty(self, now_trio: float) -> EmptyBudgets:
         """Return which have nothing left; times are on the clock of *now_trio*."""
-        all_jobs: MustWait | None = None
-        tags = dict[Tag, MustWait]()
         now = self._wall_clock()
-        for state in self._book.states(now):
-            its = state.budget
-            if its.settled < its.limit:
-                continue
-            at = None if state.until is None else now_trio + state.until - now
-            why = MustWait(f"budget:{state.rule.name}", at)
-            if state.rule.tag is None:
-                all_jobs = all_jobs or why
-            else:
-                tags[state.rule.tag] = why
-        return EmptyBudgets(all_jobs=all_jobs, tags=tags)
+        return EmptyBudgets(
+            tuple(
+                EmptyBudget(
+                    state.rule,
+                    MustWait(
+                        f"budget:{state.rule.name}",
+                        None if state.until is None else now_trio + state.until - now,
+                        passed_over=state.rule.spares_others,
+                    ),
+                )
+                for state in self._book.states(now)
+                # Of nothing at all, only what is free may be spent; that never waits.
+                if 0 < state.budget.limit <= state.budget.settled
+            )
+        )
 
     async def load(self, store: Store) -> None:
         """Add what the ledger says was spent before this process; only once.
 
-        What was in flight then counts with all that was reserved for it.
+        What was in flight then counts with all that was reserved for it. All windows
+        are read, not only the present one: the clock may be put right later.
         """
-        if self._loaded:
+        if self._loaded or not self.any:
             return
-        now = self._wall_clock()
-        found = list[tuple[str, int, int]]()
+        by_asker = dict[Asker, Sequence[LedgerSum]]()
+        spent = dict[str, Mapping[int, int]]()
         for rule in self._book.rules():
-            begin = begin_of(rule.window, now)
-            tags = {} if rule.tag is None else dict([rule.tag])
-            sums = await store.sums(LedgerFilter(since=begin, tags=tags))
-            spent = sum(one.amount + one.reserved for one in sums)
-            found.append((rule.name, begin, spent))
+            asker = rule.tag, rule.submitter
+            if asker not in by_asker:
+                tags = {} if rule.tag is None else dict([rule.tag])
+                which = LedgerFilter(tags=tags, submitter=rule.submitter)
+                by_asker[asker] = await store.sums(which)
+            spent[rule.name] = _by_window(rule, by_asker[asker])
+        flags = await store.flags()
         # All at once: where the store fails half-way, this is done again.
-        for name, begin, spent in found:
-            self._book.load(name, begin, spent)
+        for name, its in spent.items():
+            self._book.load(name, its)
         self._loaded = True
+        self.alerts.recall(flags)
+        for state in self.states():
+            self.alerts.note(state)
+
+    def _reserved(
+        self, its: Reservation | Refusal, spender: Spender, worst: int
+    ) -> Reservation:
+        if isinstance(its, Reservation):
+            return its
+        now = self._wall_clock()
+        if its.ever:
+            begin = begin_of(its.rule.window, now)
+            self.alerts.note(self._book.state(its.rule.name, begin), refused=True)
+        raise _exceeded(its, now, spender, worst)
 
 
-def _exceeded(refusal: Refusal, now: float, worst: int) -> BudgetExceeded:
-    name, left = refusal.name, usd(refusal.left)
+def _by_window(rule: BudgetRule, sums: Sequence[LedgerSum]) -> Mapping[int, int]:
+    """Return what counts as spent in each window, by its beginning.
+
+    The reservation of a call that was lost is the most that it may have cost. Where
+    many were lost, all of them together were never allowed to cost more than the limit:
+    some had ended before others were sent, and a crash came before that was written.
+    """
+    counted, sure = defaultdict[int, int](int), defaultdict[int, int](int)
+    for one in sums:
+        if rule.provider in {None, one.provider} and rule.binds_model(one.model):
+            # Every window begins with an hour.
+            begin = begin_of(rule.window, one.hour * HOUR)
+            counted[begin] += one.counted
+            sure[begin] += one.sure
+    return {
+        begin: min(its, max(rule.limit, sure[begin])) for begin, its in counted.items()
+    }
+
+
+def _exceeded(its: Refusal, now: float, spender: Spender, worst: int) -> BudgetExceeded:
+    name, left = its.rule.name, usd(its.left)
+    if its.soon:
+        wait: float | None = RETRY_SOON
+    else:
+        wait = None if its.until is None else its.until - now
     error = BudgetExceeded(
         f"the request may cost {usd(worst)} USD, and of the budget {name!r}"
-        f" ({usd(refusal.limit)} USD) {left} USD are left",
-        retry_after=RETRY_SOON if refusal.until is None else refusal.until - now,
-        retryable=refusal.ever,
+        f" ({usd(its.rule.limit)} USD) {left} USD are left",
+        provider=spender.provider if its.rule.spares_others else None,
+        retry_after=wait,
+        retryable=its.ever,
     )
     error.budget = name
     return error
 
 
-def _tag(config: BudgetConfig) -> Tag | None:
-    if config.match is None or config.match.tag is None:
-        return None
-    key, _, value = config.match.tag.partition("=")
-    return key.strip(), value.strip()
+def _unbounded(spender: Spender, why: str) -> BudgetExceeded:
+    # Another provider may have a price, or say how long its replies become.
+    msg = f"a budget binds the request, and its cost cannot be bounded: {why}"
+    return BudgetExceeded(msg, provider=spender.provider)
+
+
+def _rule(name: str, config: BudgetConfig) -> BudgetRule:
+    match = config.match or BudgetMatch()
+    key, _, value = (match.tag or "").partition("=")
+    return BudgetRule(
+        name=name,
+        limit=pico(config.limit_usd),
+        window=config.window,
+        tag=None if match.tag is None else (key.strip(), value.strip()),
+        submitter=match.submitter,
+        provider=match.provider,
+        model=match.model,
+    )

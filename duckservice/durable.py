@@ -96,6 +96,9 @@ def make_durable(
     )
     keep = cast("Callable[..., Awaitable[None]]", slot.run)
     store = attrs.evolve(child("store", keep, prepare), backoff=REOPEN)
+    service.parts.ledger.store = slot.store
+    service.parts.budgets.alerts.emit = seams.emit
+    service.parts.budgets.alerts.remember = service.parts.ledger.remember
     ledger = child("ledger", service.parts.ledger.run, slot.store)
     return Durable(
         jobs,

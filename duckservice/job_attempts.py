@@ -196,7 +196,8 @@ class JobAttempts:
                 provider=info.provider,
                 model=info.model,
                 reserved=info.reserved,
-                now=now,
+                now=now if info.at is None else info.at,
+                why=info.why,
             )
         except StaleLease as error:
             self.its.stop("gone")

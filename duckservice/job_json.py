@@ -202,6 +202,7 @@ def attempt_fields(record: AttemptRecord) -> Json:
         "state": record.state,
         "provider": record.provider,
         "model": record.model,
+        "why": record.why,
         "began_at": record.began_at,
         "ended_at": record.ended_at,
         "outcome": None if its is None else its.outcome,

@@ -54,7 +54,7 @@ class Outlook:
             return MayRun("", room) if room > 0 else MustWait("queued", None)
         held = list[MustWait]()
         for guarded in serving:
-            its = self._at(guarded, now)
+            its = self._at(guarded, model, now)
             if isinstance(its, MayRun) or not its.passed_over:
                 # Requests go to the first that is up, and wait there for their turn.
                 return its
@@ -63,8 +63,12 @@ class Outlook:
         return min(known, key=lambda its: its.at or 0.0) if known else held[0]
 
     def empty_budgets(self) -> EmptyBudgets:
-        """Return which budgets hold jobs back."""
+        """Return which budgets have nothing left."""
         return self.service.parts.budgets.empty(trio.current_time())
+
+    def models_for(self, model: str) -> tuple[str, ...]:
+        """Return all models that may serve a job for *model*."""
+        return (model, *self.service.config.routing.fallbacks.get(model, ()))
 
     def why(self, job: Job) -> WhyItWaits:
         """Return why *job* waits at this moment."""
@@ -83,7 +87,7 @@ class Outlook:
     def _why_available(self, job: Job) -> WhyItWaits:
         if self.board.paused:
             return WhyItWaits("paused")
-        its = self.empty_budgets().holds(job.tags) or self.prospect(job.model)
+        its = self._held_by_budget(job) or self.prospect(job.model)
         if isinstance(its, MayRun):
             return WhyItWaits("queued")
         if its.at is None:
@@ -91,17 +95,29 @@ class Outlook:
         in_ = its.at - trio.current_time()
         return WhyItWaits(its.reason, self.service.seams.wall_clock() + in_)
 
-    def _at(self, guarded: Guarded, now: float) -> Prospect:
+    def _held_by_budget(self, job: Job) -> MustWait | None:
+        uid = None if job.submitter is None else job.submitter.uid
+        models = self.models_for(job.model)
+        return self.empty_budgets().holds(job.tags, uid, models)
+
+    def _at(self, guarded: Guarded, model: str, now: float) -> Prospect:
         """Return what one provider has to offer."""
         name, its = guarded.config.name, guarded.board
+        closed = self.empty_budgets().closes(name, model)
+        # Who does not serve the model itself serves one that stands in for it.
+        if closed is not None and guarded.provider.supports_model(model):
+            return closed
         waiting = self.board.not_yet_permitted(name)
-        breaker = its.breaker
+        breaker = its.breaker_of(model)
         room = its.max_concurrency - len(its.turns) - waiting
         if isinstance(breaker, HalfOpen):
             # A probe at a time; more would only be refused.
-            room = min(room, breaker.places - len(breaker.probes) - waiting)
+            out = circuit_breaker.outstanding(breaker, now)
+            room = min(room, breaker.places - len(out) - waiting)
             if room <= 0:
-                return MustWait(f"breaker_open:{name}", None, passed_over=True)
+                # At the latest when a probe has expired; mostly its end wakes us.
+                at = circuit_breaker.retry_at(breaker)
+                return MustWait(f"breaker_open:{name}", at, passed_over=True)
         elif not circuit_breaker.eligible(breaker, now):
             at = circuit_breaker.retry_at(breaker)
             return MustWait(f"breaker_open:{name}", at, passed_over=True)

@@ -30,6 +30,8 @@ from duckservice.store.job_values import Fail, Snooze
 
 PAUSE = 1.0
 """Seconds that a job waits where nobody says how long."""
+BUDGET_PAUSE = 60.0
+"""The same for a budget that never begins anew: only a larger one lets it run."""
 
 
 @attrs.frozen(kw_only=True)
@@ -75,7 +77,8 @@ def _snooze(error: DuckError, where: Situation) -> Snooze | None:
     reason = _why(error)
     if reason is None:
         return None
-    asked = PAUSE if error.retry_after is None else error.retry_after
+    unknown = BUDGET_PAUSE if isinstance(error, BudgetExceeded) else PAUSE
+    asked = unknown if error.retry_after is None else error.retry_after
     # A hint that is no number is none: it comes off the wire.
     pause = asked if asked > 0 else PAUSE
     if isinstance(error, ProviderError):

@@ -22,6 +22,7 @@ from duckservice.core import job as life
 from duckservice.core.job import Job, JobState, Submission
 from duckservice.core.waiting_line import Priority
 from duckservice.errors import Conflict, Draining, InvalidRequest, Unavailable
+from duckservice.fitting import able, must_fit
 from duckservice.job_kinds import request_of
 from duckservice.job_outlook import Outlook
 from duckservice.service import Service
@@ -115,6 +116,7 @@ class Jobs:
             Conflict: the key was used for another submission.
             QueueFull: there are `queue.max_jobs` unfinished jobs already.
             InvalidRequest, ModelNotFound: nobody here can serve it.
+            BudgetExceeded: it could never be paid; see `check`.
             RequestTooLarge: its request is larger than `store.max_request`.
             Draining: the daemon is about to stop.
             Unavailable: the store cannot take it, or is full (`store.max_bytes`).
@@ -161,9 +163,20 @@ class Jobs:
             ModelNotFound: no provider serves the model, nor its fallbacks.
             InvalidRequest: a field cannot be translated by any of them.
             RequestTooLarge: the request is larger than `store.max_request`.
+            BudgetExceeded: it may cost more than its own limit, or than the whole of
+                a budget that binds it.
         """
         self.room.check(submission)
-        self.service.check(request_of(submission.kind, submission.request))
+        request = request_of(submission.kind, submission.request)
+        self.service.check(request)
+        submitter = submission.submitter
+        must_fit(
+            self.service.parts.budgets,
+            able(self.service.planner, request),
+            tags=submission.tags,
+            submitter=None if submitter is None else submitter.uid,
+            max_cost=submission.max_cost,
+        )
 
     def new_id(self) -> str:
         """Return an id that sorts by time."""

@@ -1,8 +1,10 @@
 """What requests that are no jobs have cost, on its way into the store's ledger.
 
-Written a moment later, many in one commit: a crash of the process may lose the last
-`WINDOW` seconds of them. Jobs lose nothing: their entries are written before they
-are sent.
+Most are written a moment later, many in one commit: a crash of the process may lose
+the last `WINDOW` seconds of them. Where a budget binds a request, nothing is lost: its
+entry is committed, open, with all that it may cost, before its first byte is sent. What
+it has cost follows with the others; until then it counts with the whole. (Jobs lose
+nothing either: see `job_attempts`.)
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from typing import final
 import attrs
 import trio
 
-from duckservice.errors import Conflict
+from duckservice.core.job import Settlement
+from duckservice.errors import Conflict, Unavailable
 from duckservice.store.base import LedgerEntry, Store, StoreUnavailable
 
 WINDOW = 0.25
@@ -22,29 +25,69 @@ STORE_PAUSE = 1.0
 WAITING_MAX = 100_000
 """While the store cannot write, so many wait; then new ones are counted, and lost."""
 BATCH_MAX = 1000
+OPEN_MAX = 10.0
+"""Seconds in which the store must have written a reservation down: a disk may hang."""
+UNSENT = Settlement(outcome="cancelled", counts=False)
 
 
 @final
 @attrs.define(eq=False)
 class LedgerBuffer:
-    """Takes entries at once, and writes them soon."""
+    """Takes entries at once, and writes them soon; opens those of budgets at once."""
 
     enabled: bool = True
     """False where the store forgets all anyway: it would only fill the memory."""
+    store: Store | None = None
+    """Where reservations are written; whoever opens the store sets it."""
     dropped: int = 0
     """Entries that were lost, because the store could not write for too long."""
     _waiting: list[LedgerEntry] = attrs.field(factory=list[LedgerEntry])
+    _settled: list[tuple[str, Settlement]] = attrs.field(
+        factory=list[tuple[str, Settlement]]
+    )
+    _flags: dict[str, str] = attrs.field(factory=dict[str, str])
     _something: trio.Event = attrs.field(factory=trio.Event)
 
     def add(self, entry: LedgerEntry) -> None:
         """Take an entry that is settled."""
-        if not self.enabled:
+        if self._has_room():
+            self._waiting.append(entry)
+            self._something.set()
+
+    async def open(self, entry: LedgerEntry) -> None:
+        """Write a reservation down; when this returns it is committed.
+
+        Raises:
+            Unavailable: the store could not do it. Nothing may be sent.
+        """
+        store = self.store
+        if not self.enabled or store is None:
             return
-        if len(self._waiting) >= WAITING_MAX:
-            self.dropped += 1
-            return
-        self._waiting.append(entry)
-        self._something.set()
+        try:
+            with trio.move_on_after(OPEN_MAX) as scope:
+                await store.record([entry])
+        except StoreUnavailable as error:
+            # Who seems to have failed may have written it after all.
+            self.settle(entry.id, UNSENT)
+            raise _not_written(error.message) from error
+        except BaseException:
+            self.settle(entry.id, UNSENT)
+            raise
+        if scope.cancelled_caught:
+            self.settle(entry.id, UNSENT)
+            raise _not_written(f"it did not answer within {OPEN_MAX:g} s")
+
+    def settle(self, entry: str, settlement: Settlement) -> None:
+        """Take how an entry has ended that was opened."""
+        if self._has_room():
+            self._settled.append((entry, settlement))
+            self._something.set()
+
+    def remember(self, flag: str, value: str) -> None:
+        """Have a flag of the store set."""
+        if self.enabled:
+            self._flags[flag] = value
+            self._something.set()
 
     async def run(self, store: Store) -> None:
         """Write until cancelled, and what is left then; the body of its child."""
@@ -57,18 +100,33 @@ class LedgerBuffer:
             with trio.move_on_after(1, shield=True):
                 await self._write(store)
 
+    def _has_room(self) -> bool:
+        if not self.enabled:
+            return False
+        if len(self._waiting) + len(self._settled) >= WAITING_MAX:
+            self.dropped += 1
+            return False
+        return True
+
     async def _write(self, store: Store) -> None:
-        while self._waiting:
-            some = self._waiting[:BATCH_MAX]
+        while self._waiting or self._settled or self._flags:
+            some, settled = self._waiting[:BATCH_MAX], self._settled[:BATCH_MAX]
             try:
                 # Whoever is cancelled here does not know whether it is written, and
-                # writes it again: what is there already is passed over.
-                await _record(store, some)
+                # writes it again: what is there already is passed over. Not more is
+                # taken out than was written: others may have come in the meantime.
+                if some:
+                    await _record(store, some)
+                    del self._waiting[: len(some)]
+                if settled:
+                    await store.settle_entries(settled)
+                    del self._settled[: len(settled)]
+                for flag, value in list(self._flags.items()):
+                    await store.set_flag(flag, value)
+                    if self._flags[flag] == value:
+                        del self._flags[flag]
             except StoreUnavailable:
                 await trio.sleep(STORE_PAUSE)
-                continue
-            # Not more than was written: others may have come in the meantime.
-            del self._waiting[: len(some)]
         self._something = trio.Event()
 
 
@@ -80,3 +138,8 @@ async def _record(store: Store, entries: Sequence[LedgerEntry]) -> None:
         for entry in entries:
             with suppress(Conflict):
                 await store.record([entry])
+
+
+def _not_written(why: str) -> Unavailable:
+    msg = f"a budget binds the request, and its reservation cannot be written: {why}"
+    return Unavailable(msg, retry_after=STORE_PAUSE)

@@ -13,7 +13,7 @@ remembered here that a crash could lose: what runs is on the `JobBoard`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -22,7 +22,7 @@ import trio
 
 from duckservice.actors.job_board import JobBoard, RunningJob
 from duckservice.asking import tell
-from duckservice.core.job_order import Blocked
+from duckservice.core.job_order import Blocked, Lane
 from duckservice.core.prospect import EmptyBudgets, MayRun, MustWait, Prospect
 from duckservice.events import EventSink
 from duckservice.store.base import Claimed, Store, StoreUnavailable
@@ -48,6 +48,10 @@ class Prospects(Protocol):
 
     def prospect(self, model: str) -> Prospect:
         """Return whether a job for *model* may be begun now."""
+        ...
+
+    def models_for(self, model: str) -> tuple[str, ...]:
+        """Return all models that may serve a job for *model*."""
         ...
 
     def empty_budgets(self) -> EmptyBudgets:
@@ -156,21 +160,16 @@ class Dispatcher:
     async def _claim(self) -> float | None:
         """Claim and start what there is room for; return when there may be more."""
         lanes = [load.lane for load in await self._store.lanes()]
-        if not lanes:
-            return None
-        budgets = self._prospects.empty_budgets()
-        if budgets.all_jobs is not None:
-            return budgets.all_jobs.at
-        tags = frozenset(budgets.tags)
-        times = [why.at for why in budgets.tags.values()]
-        models = {lane.model for lane in lanes}
+        held = self._held_by_budgets(lanes)
+        times = [why.at for why in held.values()]
+        models = {lane.model for lane in lanes if lane not in held}
         while True:
             rooms, closed = self._look(models)
             if not rooms:
                 return _earliest(*times, *closed)
             for provider, group in _groups(rooms).items():
                 limit = min(CLAIM_MAX, rooms[group[0]].room)
-                blocked = Blocked(tags=tags, only_models=frozenset(group))
+                blocked = Blocked(lanes=frozenset(held), only_models=frozenset(group))
                 claimed = await self._claim_some(limit, blocked)
                 for each in claimed:
                     self._board.add(RunningJob(each, provider))
@@ -182,6 +181,17 @@ class Dispatcher:
                     await self._start(running)
                 if len(claimed) < limit:
                     models.difference_update(group)
+
+    def _held_by_budgets(self, lanes: Sequence[Lane]) -> dict[Lane, MustWait]:
+        """Return the lanes whose jobs must wait whoever serves them, and why."""
+        budgets = self._prospects.empty_budgets()
+        held = dict[Lane, MustWait]()
+        for lane in lanes if budgets.empty else ():
+            models = self._prospects.models_for(lane.model)
+            why = budgets.holds(dict(lane.tags), lane.submitter, models)
+            if why is not None:
+                held[lane] = why
+        return held
 
     def _look(self, models: set[str]) -> tuple[dict[str, MayRun], list[float | None]]:
         rooms, closed = dict[str, MayRun](), list[float | None]()

@@ -15,6 +15,9 @@ from __future__ import annotations
 import attrs
 from attrs.validators import ge
 
+SHARES = (50, 80, 100)
+"""Percent of a limit at which somebody is to be told."""
+
 
 @attrs.frozen
 class Budget:
@@ -28,6 +31,14 @@ class Budget:
     def remaining(self) -> int:
         """What may still be reserved."""
         return max(0, self.limit - self.settled - self.reserved)
+
+    @property
+    def reached(self) -> int:
+        """The highest of `SHARES` that is spent; 0: none, as where nothing may be."""
+        shares = (
+            s for s in SHARES if self.limit and self.settled * 100 >= self.limit * s
+        )
+        return max(shares, default=0)
 
 
 def reserve(budget: Budget, worst_case: int) -> Budget | None:

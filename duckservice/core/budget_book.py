@@ -2,65 +2,50 @@
 
 A request is reserved in every budget that binds it, or in none. A budget begins anew
 with each hour, day or month of UTC; what was reserved in one window is settled in
-that one, however late. A clock that jumps back finds the window that it left.
+that one, however late. A clock that jumps finds the windows that it left, so that
+none of them is ever spent twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Literal, TypeAlias, assert_never
 
 import attrs
 
 from duckservice.core import budget
 from duckservice.core.budget import Budget
+from duckservice.core.budget_rule import BudgetRule, Spender
+from duckservice.core.budget_window import begin_of, end_of
 
-Window: TypeAlias = Literal["hour", "day", "month", "total"]
-
-WINDOWS_KEPT = 3
-"""Of each budget: the present one, and those that requests may yet be settled in."""
-
-_HOUR = 3600
-_DAY = 24 * _HOUR
+WINDOWS_KEPT = 1000
+"""Of each budget, those in which something was spent last: 41 days of hours. What is
+reserved is never forgotten, however many windows have it."""
 
 
 @attrs.frozen(kw_only=True)
-class BudgetRule:
-    """One budget of the config."""
-
-    name: str
-    limit: int
-    """Picodollars."""
-    window: Window = "day"
-    tag: tuple[str, str] | None = None
-    """Binds requests with this tag; None: all."""
-
-    def binds(self, tags: Mapping[str, str]) -> bool:
-        """Say whether a request with *tags* counts here."""
-        return self.tag is None or tags.get(self.tag[0]) == self.tag[1]
-
-
-@attrs.frozen
 class Reservation:
-    """What a request may cost, set aside in each budget that binds it."""
+    """What one attempt may cost, set aside in each budget that binds it."""
 
     amount: int
+    at: float
+    """When; the attempt belongs to the windows of that time."""
     windows: tuple[tuple[str, int], ...]
     """Names of budgets, and the beginnings of their windows."""
+    spares_others: bool
+    """Whether another provider, or model, might not have been bound by any of them."""
 
 
 @attrs.frozen(kw_only=True)
 class Refusal:
     """A budget that has not enough left."""
 
-    name: str
-    limit: int
+    rule: BudgetRule
     left: int
     """What may yet be reserved."""
     until: float | None
-    """When there is more again, in seconds since the epoch; None: never, or as soon
-    as requests that are under way cost less than was set aside for them."""
+    """The end of the window, in seconds since the epoch, where it must be waited for."""
+    soon: bool
+    """Whether it would fit, if what is under way cost less than was set aside."""
     ever: bool
     """Whether the request would fit into an empty budget."""
 
@@ -71,8 +56,8 @@ class BudgetState:
 
     rule: BudgetRule
     budget: Budget
-    since: float
-    until: float | None
+    since: int
+    until: int | None
     """The end of the window, in seconds since the epoch."""
 
 
@@ -86,54 +71,82 @@ class BudgetBook:
     def __repr__(self) -> str:
         return f"<BudgetBook {', '.join(self._rules)}>"
 
-    def binds(self, tags: Mapping[str, str]) -> bool:
-        """Say whether any budget binds a request with *tags*."""
-        return any(rule.binds(tags) for rule in self._rules.values())
+    def rules(self) -> tuple[BudgetRule, ...]:
+        """Return the budgets there are."""
+        return tuple(self._rules.values())
+
+    def binding(self, spender: Spender) -> tuple[BudgetRule, ...]:
+        """Return the budgets that count what *spender* spends."""
+        return tuple(rule for rule in self._rules.values() if rule.binds(spender))
 
     def reserve(
-        self, now: float, tags: Mapping[str, str], worst_case: int
+        self, now: float, spender: Spender, worst_case: int
     ) -> Reservation | Refusal:
         """Set *worst_case* aside in every budget that binds, or say which has not."""
-        rules = [rule for rule in self._rules.values() if rule.binds(tags)]
+        rules = self.binding(spender)
+        refusals = list[Refusal]()
         after = list[tuple[str, int, Budget]]()
         for rule in rules:
             begin = begin_of(rule.window, now)
             present = self._at(rule, begin)
             reserved = budget.reserve(present, worst_case)
             if reserved is None:
-                return _refusal(rule, present, now, worst_case)
-            after.append((rule.name, begin, reserved))
+                refusals.append(_refusal(rule, present, now, worst_case))
+            else:
+                after.append((rule.name, begin, reserved))
+        if refusals:
+            return max(refusals, key=_weight)
         for name, begin, reserved in after:
             self._put(name, begin, reserved)
-        return Reservation(worst_case, tuple((name, begin) for name, begin, _ in after))
+        return Reservation(
+            amount=worst_case,
+            at=now,
+            windows=tuple((name, begin) for name, begin, _ in after),
+            spares_others=all(rule.spares_others for rule in rules),
+        )
+
+    def move(
+        self, reservation: Reservation, now: float, spender: Spender
+    ) -> Reservation | Refusal:
+        """Have what was reserved belong to *now*, when it is sent.
+
+        A refusal leaves nothing reserved: the window of now has no room for it.
+        """
+        if all(
+            begin == begin_of(self._rules[name].window, now)
+            for name, begin in reservation.windows
+        ):
+            return attrs.evolve(reservation, at=now)
+        self.settle(reservation, 0)
+        return self.reserve(now, spender, reservation.amount)
 
     def settle(self, reservation: Reservation, actual: int) -> None:
         """Replace what was set aside by what was spent."""
         for name, begin in reservation.windows:
-            present = self._windows[name].get(begin)
-            if present is not None:
-                settled = budget.settle(present, reservation.amount, actual)
-                self._windows[name][begin] = settled
+            present = self._at(self._rules[name], begin)
+            self._put(name, begin, budget.settle(present, reservation.amount, actual))
 
-    def load(self, name: str, begin: int, spent: int) -> None:
-        """Add what earlier lives of the daemon have spent in a window."""
-        present = self._at(self._rules[name], begin)
-        self._put(name, begin, attrs.evolve(present, settled=present.settled + spent))
-
-    def rules(self) -> tuple[BudgetRule, ...]:
-        """Return the budgets there are."""
-        return tuple(self._rules.values())
+    def load(self, name: str, spent: Mapping[int, int]) -> None:
+        """Add what earlier lives of the daemon have spent, by windows' beginnings."""
+        for begin in sorted(spent):
+            present = self._at(self._rules[name], begin)
+            more = attrs.evolve(present, settled=present.settled + spent[begin])
+            self._put(name, begin, more)
 
     def states(self, now: float) -> tuple[BudgetState, ...]:
         """Return what is left of each budget."""
         return tuple(
-            BudgetState(
-                rule=rule,
-                budget=self._at(rule, begin_of(rule.window, now)),
-                since=begin_of(rule.window, now),
-                until=end_of(rule.window, now),
-            )
-            for rule in self._rules.values()
+            self.state(rule.name, begin_of(rule.window, now)) for rule in self.rules()
+        )
+
+    def state(self, name: str, begin: int) -> BudgetState:
+        """Return what is left of a budget in the window that begins then."""
+        rule = self._rules[name]
+        return BudgetState(
+            rule=rule,
+            budget=self._at(rule, begin),
+            since=begin,
+            until=end_of(rule.window, begin),
         )
 
     def _at(self, rule: BudgetRule, begin: int) -> Budget:
@@ -141,54 +154,31 @@ class BudgetBook:
 
     def _put(self, name: str, begin: int, its: Budget) -> None:
         windows = self._windows[name]
+        # The last is the latest, so the first is the longest out of use.
+        windows.pop(begin, None)
         windows[begin] = its
-        while len(windows) > WINDOWS_KEPT:
-            del windows[min(windows)]
-
-
-def begin_of(window: Window, now: float) -> int:
-    """Return when the window around *now* begins, in seconds since the epoch."""
-    match window:
-        case "hour":
-            return int(now // _HOUR) * _HOUR
-        case "day":
-            return int(now // _DAY) * _DAY
-        case "month":
-            return _month(now, 0)
-        case "total":
-            return 0
-        case _:
-            assert_never(window)
-
-
-def end_of(window: Window, now: float) -> int | None:
-    """Return when the window around *now* ends; None: never."""
-    match window:
-        case "hour":
-            return begin_of(window, now) + _HOUR
-        case "day":
-            return begin_of(window, now) + _DAY
-        case "month":
-            return _month(now, 1)
-        case "total":
-            return None
-        case _:
-            assert_never(window)
-
-
-def _month(now: float, ahead: int) -> int:
-    at = datetime.fromtimestamp(now, UTC)
-    years, month = divmod(at.month - 1 + ahead, 12)
-    return int(datetime(at.year + years, month + 1, 1, tzinfo=UTC).timestamp())
+        if len(windows) > WINDOWS_KEPT:
+            unused = (begin for begin, its in windows.items() if not its.reserved)
+            oldest = next(unused, begin)
+            if oldest != begin:
+                del windows[oldest]
 
 
 def _refusal(rule: BudgetRule, its: Budget, now: float, worst_case: int) -> Refusal:
-    would_fit = its.settled + worst_case <= its.limit
+    soon = its.settled + worst_case <= its.limit
     return Refusal(
-        name=rule.name,
-        limit=rule.limit,
+        rule=rule,
         left=its.remaining,
         # Where only reservations are in the way, they may be settled at any time.
-        until=None if would_fit else end_of(rule.window, now),
+        until=None if soon else end_of(rule.window, now),
+        soon=soon,
         ever=worst_case <= rule.limit,
     )
+
+
+def _weight(its: Refusal) -> tuple[bool, bool, bool, float]:
+    """Return what decides which of many refusals is told: the one that lasts longest.
+
+    Before all, the one that no other provider gets around.
+    """
+    return (not its.rule.spares_others, not its.ever, not its.soon, its.until or 0.0)

@@ -110,6 +110,7 @@ class Blocked:
     models: frozenset[str] = frozenset()
     tags: frozenset[tuple[str, str]] = frozenset()
     """A lane with any of them is blocked."""
+    lanes: frozenset[Lane] = frozenset()
     only_models: frozenset[str] | None = None
     """Where set, all other models are blocked."""
 
@@ -117,7 +118,9 @@ class Blocked:
         """Say whether no job of *lane* may run now."""
         if self.only_models is not None and lane.model not in self.only_models:
             return True
-        return lane.model in self.models or not self.tags.isdisjoint(lane.tags)
+        if lane.model in self.models or lane in self.lanes:
+            return True
+        return not self.tags.isdisjoint(lane.tags)
 
 
 NOTHING_BLOCKED: Final = Blocked()

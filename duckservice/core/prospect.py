@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import attrs
+
+from duckservice.core.budget_rule import BudgetRule, Spender
 
 
 @attrs.frozen
@@ -31,22 +34,46 @@ class MustWait:
 
 Prospect: TypeAlias = MayRun | MustWait
 
-Tag: TypeAlias = tuple[str, str]
+
+@attrs.frozen
+class EmptyBudget:
+    """A budget that has nothing left now."""
+
+    rule: BudgetRule
+    why: MustWait
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class EmptyBudgets:
     """What the budgets hold back now."""
 
-    all_jobs: MustWait | None = None
-    tags: Mapping[Tag, MustWait] = attrs.field(factory=dict[Tag, MustWait])
-    """Jobs with any of these tags wait."""
+    empty: tuple[EmptyBudget, ...] = ()
 
-    def holds(self, tags: Mapping[str, str]) -> MustWait | None:
-        """Return why a job with *tags* must wait, if it must."""
-        if self.all_jobs is not None:
-            return self.all_jobs
+    def holds(
+        self, tags: Mapping[str, str], submitter: int | None, models: Sequence[str]
+    ) -> MustWait | None:
+        """Return why a job must wait, whoever serves it; *models* are all it may use."""
         held = [
-            why for (key, value), why in self.tags.items() if tags.get(key) == value
+            its.why
+            for its in self.empty
+            if its.rule.provider is None
+            and its.rule.binds_asker(tags, submitter)
+            and all(map(its.rule.binds_model, models))
         ]
-        return max(held, key=lambda why: why.at or 0.0, default=None)
+        return max(held, key=_when, default=None)
+
+    def closes(self, provider: str, model: str) -> MustWait | None:
+        """Return why nobody may ask *provider* for *model*, while others may be asked."""
+        closed = [
+            its.why
+            for its in self.empty
+            if its.rule.spares_others
+            and its.rule.tag is None
+            and its.rule.submitter is None
+            and its.rule.binds(Spender(provider=provider, model=model))
+        ]
+        return max(closed, key=_when, default=None)
+
+
+def _when(why: MustWait) -> float:
+    return math.inf if why.at is None else why.at

@@ -80,7 +80,14 @@ def ended(
 
 
 def new_attempt(
-    job: Job, number: int, *, provider: str, model: str, reserved: int, now: float
+    job: Job,
+    number: int,
+    *,
+    provider: str,
+    model: str,
+    reserved: int,
+    now: float,
+    why: str = "",
 ) -> tuple[Job, AttemptRecord, LedgerEntry]:
     """Return the job with an attempt begun, its record and its ledger entry.
 
@@ -96,6 +103,7 @@ def new_attempt(
         model=model,
         reserved=reserved,
         began_at=now,
+        why=why,
     )
     entry = LedgerEntry(
         id=record.id,
@@ -103,6 +111,7 @@ def new_attempt(
         provider=provider,
         model=model,
         tags=job.tags,
+        submitter=None if job.submitter is None else job.submitter.uid,
         at=now,
         reserved=reserved,
     )

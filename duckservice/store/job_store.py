@@ -151,9 +151,16 @@ class JobStore(Protocol):
         ...
 
     async def begin_attempt(
-        self, lease: Lease, *, provider: str, model: str, reserved: int, now: float
+        self,
+        lease: Lease,
+        *,
+        provider: str,
+        model: str,
+        reserved: int,
+        now: float,
+        why: str = "",
     ) -> AttemptRecord:
-        """Write down that *provider* is about to be asked, and the reservation.
+        """Write down that *provider* is about to be asked, why, and the reservation.
 
         Raises:
             StaleLease: the lease is not valid any more.

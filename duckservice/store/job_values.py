@@ -198,6 +198,8 @@ class AttemptRecord:
     reserved: int
     """What it may cost, in picodollars."""
     began_at: float
+    why: str = ""
+    """Why this provider was asked, in words."""
     state: AttemptState = "open"
     ended_at: float | None = None
     settlement: Settlement | None = None

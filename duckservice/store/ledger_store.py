@@ -26,6 +26,8 @@ class LedgerEntry:
     provider: str
     model: str
     tags: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    submitter: int | None = None
+    """The uid of who asked, where it is known."""
     at: float
     """When the request was begun; it belongs to the budgets of that time."""
     reserved: int
@@ -37,8 +39,21 @@ class LedgerEntry:
 
     @property
     def counts_with(self) -> int:
-        """What it takes from a budget: the reservation, until the cost is known."""
-        return self.reserved if self.state == "open" else self.amount or 0
+        """What it takes from a budget: the reservation, until the cost is known.
+
+        What we only guess at, or cannot price, may have cost all of it.
+        """
+        if self.state == "open":
+            return self.reserved
+        if self.usage.estimated or self.amount is None:
+            return max(self.reserved, self.amount or 0)
+        return self.amount
+
+    @property
+    def sure(self) -> int:
+        """What it has surely cost."""
+        known = self.state == "settled" and not self.usage.estimated
+        return (self.amount or 0) if known else 0
 
 
 @attrs.frozen(kw_only=True)
@@ -48,6 +63,7 @@ class LedgerFilter:
     since: float | None = None
     before: float | None = None
     tags: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    submitter: int | None = None
     provider: str | None = None
     model: str | None = None
 
@@ -73,6 +89,10 @@ class LedgerSum:
     """Picodollars of those that are not open."""
     reserved: int = 0
     """Picodollars of those that are."""
+    counted: int = 0
+    """Picodollars that all of them take from a budget; see `LedgerEntry.counts_with`."""
+    sure: int = 0
+    """Of those: what was surely spent, and is no reservation and no guess."""
     usage: Usage = attrs.field(factory=Usage)
 
 
@@ -89,6 +109,15 @@ class LedgerStore(Protocol):
         Raises:
             NotFound: there is no such entry.
             StaleLease: it was settled already.
+        """
+        ...
+
+    async def settle_entries(
+        self, settlements: Sequence[tuple[str, Settlement]]
+    ) -> None:
+        """Settle many in one commit; what is not there, or settled, is passed over.
+
+        So whoever does not know whether it was done may do it again.
         """
         ...
 

@@ -188,7 +188,14 @@ class MemoryJobs(Part):
         return rescued
 
     async def begin_attempt(
-        self, lease: Lease, *, provider: str, model: str, reserved: int, now: float
+        self,
+        lease: Lease,
+        *,
+        provider: str,
+        model: str,
+        reserved: int,
+        now: float,
+        why: str = "",
     ) -> AttemptRecord:
         """See `JobStore.begin_attempt`."""
         await self.ready()
@@ -200,6 +207,7 @@ class MemoryJobs(Part):
             model=model,
             reserved=reserved,
             now=now,
+            why=why,
         )
         self.rows.write(row, job)
         self.rows.put_attempt(row, record)

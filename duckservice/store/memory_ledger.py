@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from heapq import heappop, heappush
 
 import attrs
@@ -11,6 +12,7 @@ from duckservice.completion import Usage
 from duckservice.core.job import Settlement
 from duckservice.errors import Conflict, NotFound
 from duckservice.store.decisions import lost_entry, settled_entry
+from duckservice.store.errors import StaleLease
 from duckservice.store.ledger_store import LedgerEntry, LedgerFilter, LedgerSum
 from duckservice.store.memory_part import Part
 
@@ -93,6 +95,15 @@ class MemoryLedger(Part):
         self.ledger.put(done)
         return done
 
+    async def settle_entries(
+        self, settlements: Sequence[tuple[str, Settlement]]
+    ) -> None:
+        """See `LedgerStore.settle_entries`."""
+        await self.ready()
+        for entry, settlement in settlements:
+            with suppress(NotFound, StaleLease):
+                self.ledger.put(settled_entry(self.ledger.get(entry), settlement))
+
     async def sums(self, which: LedgerFilter) -> tuple[LedgerSum, ...]:
         """See `LedgerStore.sums`."""
         await self.ready()
@@ -124,6 +135,7 @@ def _matches(entry: LedgerEntry, which: LedgerFilter) -> bool:
         and (which.before is None or entry.at < which.before)
         and (which.provider is None or entry.provider == which.provider)
         and (which.model is None or entry.model == which.model)
+        and which.submitter in {None, entry.submitter}
         and has_tags(entry.tags, which.tags)
     )
 
@@ -139,6 +151,8 @@ def _plus(so_far: LedgerSum, entry: LedgerEntry) -> LedgerSum:
         estimated=so_far.estimated + entry.usage.estimated,
         amount=so_far.amount + (0 if is_open else entry.amount or 0),
         reserved=so_far.reserved + (entry.reserved if is_open else 0),
+        counted=so_far.counted + entry.counts_with,
+        sure=so_far.sure + entry.sure,
         usage=_usage(so_far.usage, entry.usage),
     )
 

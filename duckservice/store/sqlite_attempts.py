@@ -27,6 +27,7 @@ def begin(
     model: str,
     reserved: int,
     now: float,
+    why: str,
 ) -> AttemptRecord:
     """See `JobStore.begin_attempt`."""
     row = rows.must_hold(session, lease)
@@ -37,6 +38,7 @@ def begin(
         model=model,
         reserved=reserved,
         now=now,
+        why=why,
     )
     row.attempts += 1
     rows.write(session, row, job)

@@ -73,7 +73,14 @@ class SqliteDispatch(Part):
         )
 
     async def begin_attempt(
-        self, lease: Lease, *, provider: str, model: str, reserved: int, now: float
+        self,
+        lease: Lease,
+        *,
+        provider: str,
+        model: str,
+        reserved: int,
+        now: float,
+        why: str = "",
     ) -> AttemptRecord:
         """See `JobStore.begin_attempt`."""
         return await self.write(
@@ -84,6 +91,7 @@ class SqliteDispatch(Part):
                 model=model,
                 reserved=reserved,
                 now=now,
+                why=why,
             )
         )
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from duckservice.completion import Usage
 from duckservice.core.job import Settlement
 from duckservice.errors import Conflict, NotFound
 from duckservice.store.decisions import lost_entry, settled_entry
+from duckservice.store.errors import StaleLease
 from duckservice.store.ledger_store import LedgerEntry, LedgerFilter, LedgerSum
 from duckservice.store.sqlite_part import Part
 from duckservice.store.sqlite_rows import tags_text
@@ -25,9 +27,9 @@ _TOKENS: Final = (
 )
 _COLUMNS: Final = (
     "id, job, provider, model, tags, at, reserved, state, amount, outcome, "
-    f"{', '.join(_TOKENS)}, estimated"
+    f"{', '.join(_TOKENS)}, estimated, submitter"
 )
-_PUT: Final = f"INSERT INTO ledger ({_COLUMNS}) VALUES ({', '.join('?' * 16)})"  # noqa: S608
+_PUT: Final = f"INSERT INTO ledger ({_COLUMNS}) VALUES ({', '.join('?' * 17)})"  # noqa: S608
 _END: Final = (
     f"UPDATE ledger SET state = ?, amount = ?, outcome = ?, {' = ?, '.join(_TOKENS)} = ?,"  # noqa: S608
     " estimated = ? WHERE id = ?"
@@ -41,6 +43,15 @@ def _exact(column: str) -> str:
     return f"sum({column} >> 32), sum({column} & 0xFFFFFFFF)"
 
 
+_COUNTED: Final = (
+    "CASE WHEN state = 'open' THEN reserved"
+    " WHEN estimated OR amount IS NULL THEN max(reserved, coalesce(amount, 0))"
+    " ELSE amount END"
+)
+"""See `LedgerEntry.counts_with`."""
+_SURE: Final = (
+    "CASE WHEN state = 'settled' AND NOT estimated THEN coalesce(amount, 0) ELSE 0 END"
+)
 _SUMS: Final = f"""
     SELECT CAST(at / 3600 AS INTEGER) - (at < CAST(at / 3600 AS INTEGER) * 3600.0)
             AS hour,
@@ -51,6 +62,8 @@ _SUMS: Final = f"""
         sum(estimated),
         {_exact("CASE WHEN state = 'open' THEN 0 ELSE coalesce(amount, 0) END")},
         {_exact("CASE WHEN state = 'open' THEN reserved ELSE 0 END")},
+        {_exact(_COUNTED)},
+        {_exact(_SURE)},
         {", ".join(_exact(column) for column in _TOKENS)}
     FROM ledger WHERE """  # noqa: S608
 
@@ -65,6 +78,12 @@ class SqliteLedger(Part):
     async def settle_entry(self, entry: str, settlement: Settlement) -> LedgerEntry:
         """See `LedgerStore.settle_entry`."""
         return await self.write(lambda session: settle(session, entry, settlement))
+
+    async def settle_entries(
+        self, settlements: Sequence[tuple[str, Settlement]]
+    ) -> None:
+        """See `LedgerStore.settle_entries`."""
+        await self.write(lambda session: _settle_all(session, settlements))
 
     async def sums(self, which: LedgerFilter) -> tuple[LedgerSum, ...]:
         """See `LedgerStore.sums`."""
@@ -136,12 +155,21 @@ def _record(session: Session, entries: Sequence[LedgerEntry]) -> None:
         put(session, entry)
 
 
+def _settle_all(
+    session: Session, settlements: Sequence[tuple[str, Settlement]]
+) -> None:
+    for entry, settlement in settlements:
+        with suppress(NotFound, StaleLease):
+            settle(session, entry, settlement)
+
+
 def _sums(db: sqlite3.Connection, which: LedgerFilter) -> tuple[LedgerSum, ...]:
     search = Search()
     search.add("at >= ?", which.since)
     search.add("at < ?", which.before)
     search.add("provider = ?", which.provider)
     search.add("model = ?", which.model)
+    search.add("submitter = ?", which.submitter)
     search.add_tags("ledger.tags", which.tags)
     found = db.execute(
         f"{_SUMS}{search.where} GROUP BY hour, provider, model"
@@ -168,7 +196,9 @@ def _sum(found: Any) -> LedgerSum:
         estimated=estimated,
         amount=sums[0],
         reserved=sums[1],
-        usage=_usage(sums[2:], estimated),
+        counted=sums[2],
+        sure=sums[3],
+        usage=_usage(sums[4:], estimated),
     )
 
 
@@ -190,6 +220,7 @@ def _values(entry: LedgerEntry) -> tuple[Any, ...]:
         entry.outcome,
         *(getattr(entry.usage, column) for column in _TOKENS),
         entry.usage.estimated,
+        entry.submitter,
     )
 
 
@@ -206,6 +237,7 @@ def _entry(found: Any) -> LedgerEntry:
         amount=found[8],
         outcome=found[9],
         usage=_usage(found[10:15], found[15]),
+        submitter=found[16],
     )
 
 

@@ -11,7 +11,7 @@ from duckservice.store.errors import StoreUnavailable
 
 APPLICATION_ID: Final = 0x6475636B
 """Marks the file as ours, for ``file(1)`` and for us; it spells "duck"."""
-VERSION: Final = 1
+VERSION: Final = 2
 """The schema of this version; each has a file ``sqlite_schema/000N.sql``."""
 
 

@@ -1,88 +1,47 @@
-"""All budgets together, against a model that remembers each request."""
+"""All budgets together: whom they bind, and when they begin anew."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from duckservice.core.budget_book import (
+    WINDOWS_KEPT,
     BudgetBook,
-    BudgetRule,
     Refusal,
     Reservation,
-    begin_of,
-    end_of,
 )
+from duckservice.core.budget_rule import BudgetRule, Spender
+from duckservice.core.budget_window import begin_of, end_of
 
-RULES = (
-    BudgetRule(name="all", limit=100, window="day"),
-    BudgetRule(name="core", limit=30, window="hour", tag=("team", "core")),
-    BudgetRule(name="ever", limit=400, window="total"),
-)
+from .budget_conformance import CONTROL_PROGRAMS, CONTROLS, found_after, run_programs
+
 AT = 1_700_000_000.0
-COSTS = st.integers(0, 40)
-TAGS = st.sampled_from([{}, {"team": "core"}, {"team": "x"}])
 
 
 def when(text: str) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
 
-class Books(RuleBasedStateMachine):
-    def __init__(self) -> None:
-        super().__init__()
-        self.book = BudgetBook(RULES)
-        self.now = AT
-        #: (time, tags, counts with) of each request.
-        self.requests: list[list] = []
-        self.open: list[tuple[Reservation, list]] = []
-        self.refused = 0
-
-    def spent(self, rule_: BudgetRule) -> int:
-        length = {"hour": 3600, "day": 86400, "total": 10**12}[rule_.window]
-        return sum(
-            cost
-            for at, tags, cost in self.requests
-            if at // length == self.now // length
-            and (rule_.tag is None or tags.get("team") == "core")
-        )
-
-    @rule(tags=TAGS, worst=COSTS)
-    def reserve(self, tags, worst):
-        binding = [r for r in RULES if r.tag is None or tags.get("team") == "core"]
-        fits = all(self.spent(r) + worst <= r.limit for r in binding)
-        its = self.book.reserve(self.now, tags, worst)
-        assert isinstance(its, Reservation) == fits
-        if isinstance(its, Reservation):
-            request = [self.now, tags, worst]
-            self.requests.append(request)
-            self.open.append((its, request))
-        else:
-            assert its.name in {r.name for r in binding}
-
-    @precondition(lambda self: self.open)
-    @rule(data=st.data(), share=st.integers(0, 100))
-    def settle(self, data, share):
-        its, request = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
-        request[2] = its.amount * share // 100
-        self.book.settle(its, request[2])
-
-    @rule(seconds=st.sampled_from([1, 600, 3600, 86400]))
-    def time_passes(self, seconds):
-        self.now += seconds
-
-    @invariant()
-    def what_is_left_is_known(self):
-        for state in self.book.states(self.now):
-            its = state.budget
-            assert its.settled + its.reserved == self.spent(state.rule)
-            assert its.settled + its.reserved <= its.limit
+ANYBODY = Spender()
 
 
-TestBooks = Books.TestCase
+def test_budgets_agree_with_a_model_that_remembers_each_call():
+    reached = run_programs(150, seed=0)
+    for what in ("refused", "lost", "guessed", "billed too much", "forgiven", "alerts"):
+        assert reached[what], what
+
+
+@pytest.mark.slow
+def test_budgets_agree_with_the_model_in_many_programs():
+    reached = run_programs(1000, seed=1)
+    assert reached["refused in a new window"]
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_a_fault_in_the_budgets_is_found(control):
+    assert found_after(control, CONTROL_PROGRAMS, seed=1) is not None
 
 
 @pytest.mark.parametrize(
@@ -106,22 +65,79 @@ def test_the_year_ends_with_december():
 
 def test_a_refusal_says_whether_and_when_to_come_back():
     book = BudgetBook([BudgetRule(name="b", limit=10, window="hour")])
-    never = book.reserve(AT, {}, 11)
+    never = book.reserve(AT, ANYBODY, 11)
     assert isinstance(never, Refusal)
     assert not never.ever
-    held = book.reserve(AT, {}, 8)
+    held = book.reserve(AT, ANYBODY, 8)
     assert isinstance(held, Reservation)
-    soon = book.reserve(AT, {}, 5)
+    soon = book.reserve(AT, ANYBODY, 5)
     assert isinstance(soon, Refusal)
-    assert (soon.ever, soon.until, soon.left) == (True, None, 2)
+    assert (soon.ever, soon.soon, soon.until, soon.left) == (True, True, None, 2)
     book.settle(held, 8)
-    later = book.reserve(AT, {}, 5)
+    later = book.reserve(AT, ANYBODY, 5)
     assert isinstance(later, Refusal)
-    assert later.until == end_of("hour", AT)
+    assert (later.soon, later.until) == (False, end_of("hour", AT))
+
+
+def test_of_many_refusals_the_one_is_told_that_nobody_gets_around():
+    book = BudgetBook(
+        [
+            BudgetRule(name="of a", limit=0, window="total", provider="a"),
+            BudgetRule(name="hour", limit=5, window="hour"),
+            BudgetRule(name="day", limit=5, window="day"),
+        ]
+    )
+    for amount, name in ((5, "of a"), (6, "day")):
+        its = book.reserve(AT, Spender(provider="a"), amount)
+        assert isinstance(its, Refusal)
+        assert its.rule.name == name
+    assert isinstance(book.reserve(AT, Spender(provider="b"), 5), Reservation)
+
+
+@pytest.mark.parametrize(
+    ("spender", "bound"),
+    [
+        (Spender(tags={"t": "x"}, submitter=1, provider="p", model="m-1"), True),
+        (Spender(tags={"t": "y"}, submitter=1, provider="p", model="m-1"), False),
+        (Spender(tags={"t": "x"}, submitter=2, provider="p", model="m-1"), False),
+        (Spender(tags={"t": "x"}, submitter=None, provider="p", model="m-1"), False),
+        (Spender(tags={"t": "x"}, submitter=1, provider="q", model="m-1"), False),
+        (Spender(tags={"t": "x"}, submitter=1, provider="p", model="n"), False),
+    ],
+)
+def test_a_budget_binds_what_meets_all_of_its_conditions(spender, bound):
+    rule = BudgetRule(
+        name="b", limit=1, tag=("t", "x"), submitter=1, provider="p", model="m-*"
+    )
+    assert rule.binds(spender) == bound
 
 
 def test_what_was_spent_before_counts():
     book = BudgetBook([BudgetRule(name="b", limit=10, window="hour")])
-    book.load("b", begin_of("hour", AT), 7)
-    assert isinstance(book.reserve(AT, {}, 4), Refusal)
-    assert isinstance(book.reserve(AT, {}, 3), Reservation)
+    book.load("b", {begin_of("hour", AT): 7, begin_of("hour", AT) - 3600: 9})
+    assert isinstance(book.reserve(AT, ANYBODY, 4), Refusal)
+    assert isinstance(book.reserve(AT, ANYBODY, 3), Reservation)
+    assert isinstance(book.reserve(AT - 3600, ANYBODY, 2), Refusal)
+
+
+def test_a_clock_that_jumps_about_spends_no_window_twice():
+    book = BudgetBook([BudgetRule(name="b", limit=1, window="hour")])
+    admitted = [
+        isinstance(book.reserve(AT + jump * 3600, ANYBODY, 1), Reservation)
+        for jump in (0, 24, 0, -24, 24, 0, *range(-24, 25), *range(-24, 25))
+    ]
+    assert sum(admitted) == 49
+
+
+def test_windows_are_forgotten_but_not_what_is_reserved():
+    book = BudgetBook([BudgetRule(name="b", limit=2, window="hour")])
+    first = book.reserve(AT, ANYBODY, 1)
+    assert isinstance(first, Reservation)
+    for hour in range(1, WINDOWS_KEPT + 10):
+        its = book.reserve(AT + hour * 3600, ANYBODY, 1)
+        assert isinstance(its, Reservation)
+        book.settle(its, 1)
+    assert isinstance(book.reserve(AT + 3600, ANYBODY, 2), Reservation)  # forgotten
+    assert isinstance(book.reserve(AT, ANYBODY, 2), Refusal)
+    book.settle(first, 2)
+    assert book.state("b", begin_of("hour", AT)).budget.settled == 2

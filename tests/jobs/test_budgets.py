@@ -6,13 +6,14 @@ import attrs
 import pytest
 import trio
 
-from duckservice.call import CallOptions
+from duckservice.call import CallOptions, Submitter
 from duckservice.config import BudgetConfig, BudgetMatch
 from duckservice.core.pricing import pico
 from duckservice.errors import BudgetExceeded
 from duckservice.store.memory import MemoryStore
 from tests.jobs.conftest import EPOCH, job as new_job, mock, running
 from tests.service.conftest import chat, mock_config
+from tests.service.test_budgets import Billed
 
 HOUR_LEFT = 3600 - EPOCH % 3600
 
@@ -40,6 +41,7 @@ async def test_jobs_wait_for_the_next_window_and_use_up_no_attempt(
         await trio.sleep(60)
         views = [await service.jobs.get(id_) for id_ in ids]
         waiting = [v for v in views if v.job.state != "completed"]
+        print(views[0].job.errors)
         assert 0 < len(waiting) < 12
         assert {v.wait_reason for v in waiting} == {"budget:small"}
         assert {v.wait_until for v in waiting} == {EPOCH + HOUR_LEFT}
@@ -52,11 +54,15 @@ async def test_jobs_wait_for_the_next_window_and_use_up_no_attempt(
 
 
 async def test_a_tags_budget_holds_back_that_tag_only(autojump_clock) -> None:
-    config = with_budget("0", "a", tag="team=core")
+    config = with_budget("0.00002", "a", tag="team=core")
     async with running(config, a=mock("a")) as (service, _):
+        await service.jobs.wait(
+            (await service.jobs.submit(job(tags={"team": "core"}))).job.id
+        )
         core = (await service.jobs.submit(job(tags={"team": "core"}))).job.id
         free = (await service.jobs.submit(job(tags={"team": "x"}))).job.id
         assert (await service.jobs.wait(free, 5)).job.state == "completed"
+        await trio.sleep(5)
         assert (await service.jobs.get(core)).wait_reason == "budget:small"
 
 
@@ -106,14 +112,16 @@ async def test_what_was_spent_is_known_after_a_restart(autojump_clock) -> None:
         assert service.budgets() == budgets
 
 
-async def test_a_job_that_may_cost_more_than_its_own_limit_is_discarded(
+async def test_a_job_that_may_cost_more_than_its_own_limit_is_refused_at_once(
     autojump_clock,
 ) -> None:
     async with running(mock_config("a"), a=mock("a")) as (service, _):
-        id_ = (await service.jobs.submit(job(max_cost_usd="0.0000001"))).job.id
-        done = (await service.jobs.wait(id_)).job
-        assert (done.state, done.attempt) == ("discarded", 0)
-        assert done.errors[-1].code == "budget_exceeded"
+        with pytest.raises(BudgetExceeded, match=r"limit is 0\.0000001 USD"):
+            await service.jobs.submit(job(max_cost_usd="0.0000001"))
+        free = {"model": "mock-1", "messages": [{"role": "user", "content": "x"}]}
+        with pytest.raises(BudgetExceeded, match="max_tokens"):
+            await service.jobs.submit(new_job(request=free, max_cost_usd="1"))
+        assert not any((await service.jobs.counts()).values())
 
 
 async def test_what_is_never_sent_takes_nothing_from_a_budget(autojump_clock) -> None:
@@ -134,3 +142,112 @@ async def test_what_is_never_sent_takes_nothing_from_a_budget(autojump_clock) ->
         await trio.sleep(1)
         assert service.budgets()[0]["reserved_usd"] == "0"
         assert service.budgets()[0]["spent_usd"] == "0"
+
+
+async def test_a_job_that_could_never_be_paid_is_refused_when_it_is_submitted(
+    autojump_clock,
+) -> None:
+    config = with_budget("0.000001", "a", tag="team=core")
+    async with running(config, a=mock("a")) as (service, _):
+        with pytest.raises(BudgetExceeded) as caught:
+            await service.jobs.submit(job(tags={"team": "core"}))
+        assert caught.value.budget == "small"
+        for what in ("may cost 0.00001905 USD", "'small' (0.000001 USD)"):
+            assert what in caught.value.message
+        assert (await service.jobs.submit(job())).created
+
+
+async def test_a_job_waits_for_no_providers_budget_if_another_provider_serves_it(
+    autojump_clock,
+) -> None:
+    match = BudgetMatch(provider="a")
+    of_a = BudgetConfig(limit_usd="0.00002", window="hour", match=match)
+    config = attrs.evolve(mock_config("a", "b"), budgets={"of_a": of_a})
+    async with running(config, a=mock("a"), b=mock("b")) as (service, _):
+        providers = []
+        for _ in range(4):
+            id_ = (await service.jobs.submit(job())).job.id
+            providers.append((await service.jobs.wait(id_, 60)).job.provider)
+        assert providers == ["a", "b", "b", "b"]
+
+
+async def test_a_job_waits_for_the_budget_of_the_only_provider_there_is(
+    autojump_clock,
+) -> None:
+    match = BudgetMatch(provider="a", model="mock-*")
+    of_a = BudgetConfig(limit_usd="0.0000191", window="hour", match=match)
+    config = attrs.evolve(mock_config("a"), budgets={"of_a": of_a})
+    async with running(config, a=mock("a")) as (service, _):
+        first, second = [(await service.jobs.submit(job())).job.id for _ in range(2)]
+        await service.jobs.wait(first)
+        await trio.sleep(10)
+        view = await service.jobs.get(second)
+        assert view.wait_reason == "budget:of_a"
+        assert view.wait_until == EPOCH + HOUR_LEFT
+        done = (await service.jobs.wait(second)).job
+        assert (done.state, done.attempt) == ("completed", 1)
+
+
+@pytest.mark.parametrize("by", ["submitter", "model", "both"])
+async def test_an_empty_budget_holds_back_those_whom_it_binds_and_nobody_else(
+    autojump_clock, by
+) -> None:
+    match = BudgetMatch(
+        submitter=None if by == "model" else 1000,
+        model=None if by == "submitter" else "mock-1",
+    )
+    budget = BudgetConfig(limit_usd="0.00002", window="hour", match=match)
+    config = attrs.evolve(mock_config("a"), budgets={"mine": budget})
+    me, other = (Submitter(uid=uid, gid=uid, pid=1) for uid in (1000, 0))
+    # It bills more than it may: so nothing at all is left.
+    async with running(config, a=Billed("a", tokens=100)) as (service, _):
+        first = await service.jobs.submit(job(submitter=me))
+        await service.jobs.wait(first.job.id)
+        held = (await service.jobs.submit(job(submitter=me))).job.id
+        free = [
+            (await service.jobs.submit(each)).job.id
+            for each in (
+                job(submitter=other, model="mock-2"),
+                job(submitter=me, model="mock-2") if by != "submitter" else job(),
+            )
+        ]
+        for id_ in free:
+            assert (await service.jobs.wait(id_, 5)).job.state == "completed"
+        view = await service.jobs.get(held)
+        assert (view.job.state, view.wait_reason) == ("available", "budget:mine")
+        assert view.wait_until == EPOCH + HOUR_LEFT
+        assert (await service.jobs.wait(held)).job.state == "completed"
+
+
+async def test_a_provider_whose_budget_is_wholly_spent_is_not_even_asked_for_a_turn(
+    autojump_clock,
+) -> None:
+    match = BudgetMatch(provider="a", model="mock-1")
+    of_a = BudgetConfig(limit_usd="0.00002", window="hour", match=match)
+    config = attrs.evolve(
+        mock_config("a", fallbacks={"mock-3": ("mock-1",)}), budgets={"of_a": of_a}
+    )
+    async with running(config, a=Billed("a", tokens=100)) as (service, _):
+        await service.jobs.wait((await service.jobs.submit(job())).job.id)
+        held = (await service.jobs.submit(job())).job.id
+        free = (await service.jobs.submit(job(model="mock-3"))).job.id
+        assert (await service.jobs.wait(free, 5)).job.state == "completed"
+        view = await service.jobs.get(held)
+        assert (view.job.state, view.wait_reason) == ("available", "budget:of_a")
+        assert view.wait_until == EPOCH + HOUR_LEFT
+        assert (await service.jobs.wait(held)).job.state == "completed"
+
+
+async def test_a_job_that_a_spent_total_holds_back_is_not_asked_about_all_the_time(
+    autojump_clock,
+) -> None:
+    budget = BudgetConfig(limit_usd="0.00002", window="total")
+    config = attrs.evolve(mock_config("a"), budgets={"ever": budget})
+    async with running(config, a=mock("a")) as (service, _):
+        first, second = [(await service.jobs.submit(job())).job.id for _ in range(2)]
+        await service.jobs.wait(first)
+        await trio.sleep(10)
+        view = await service.jobs.get(second)
+        assert view.wait_reason == "budget:ever"
+        assert view.wait_until is None or view.wait_until > EPOCH + 50
+        assert view.job.attempt == 0

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from duckservice.budgets import Budgets
-from duckservice.config import BudgetConfig
+from duckservice.config import BudgetConfig, BudgetMatch
 from duckservice.ledger import LedgerBuffer
 from duckservice.store.base import (
     LedgerEntry,
@@ -88,12 +88,19 @@ class OnceUnreadable:
         self.asked += 1
         if self.asked == 2:
             raise StoreUnavailable("the disk is gone", may_recover=True)
-        return (LedgerSum(provider="a", model="m", hour=0, entries=1, amount=10),)
+        its = LedgerSum(
+            provider="a", model="m", hour=int(EPOCH // 3600), counted=10, sure=10
+        )
+        return (its,)
+
+    async def flags(self) -> dict[str, str]:
+        return {}
 
 
 async def test_what_was_spent_is_loaded_once_where_the_store_fails_in_between() -> None:
     limit = BudgetConfig(limit_usd="1", window="day")
-    budgets = Budgets.of({"one": limit, "two": limit}, lambda: EPOCH)
+    of_a_tag = attrs.evolve(limit, match=BudgetMatch(tag="a=b"))
+    budgets = Budgets.of({"one": limit, "two": of_a_tag}, lambda: EPOCH)
     store: Any = OnceUnreadable()
     with pytest.raises(StoreUnavailable):
         await budgets.load(store)

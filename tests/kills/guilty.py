@@ -1,7 +1,9 @@
-"""Two daemons that must be found guilty: what the judge sees is shown to be seen.
+"""Three daemons that must be found guilty: what the judge sees is shown to be seen.
 
     python -m tests.kills.guilty accepts-early   a 202 goes out before its commit
     python -m tests.kills.guilty repeats         ``on_interrupt = fail`` is forgotten
+    python -m tests.kills.guilty reserves-late   a call is sent before its reservation is
+                                                 committed
 
 Everything else about them is as in ``duckd``.
 """
@@ -17,8 +19,10 @@ import trio
 
 from duckservice.core import job as life
 from duckservice.core.job import Job
+from duckservice.ledger import LedgerBuffer
 from duckservice.start import main
 from duckservice.store.job_values import Inserted, InsertOutcome, NewJob
+from duckservice.store.ledger_store import LedgerEntry
 from duckservice.store.sqlite_jobs import SqliteJobs
 
 MOMENT = 0.05
@@ -45,12 +49,19 @@ def rescue(job: Job, now: float, **more: Any) -> Job:
     return attrs.evolve(rescued, on_interrupt=job.on_interrupt)
 
 
+async def reserve(ledger: LedgerBuffer, entry: LedgerEntry) -> None:
+    """Have the reservation written with the next of the others."""
+    ledger.add(entry)
+
+
 if __name__ == "__main__":
     match sys.argv.pop(1):
         case "accepts-early":
             SqliteJobs.insert = insert  # type: ignore[method-assign, assignment]
         case "repeats":
             life.rescue = rescue
+        case "reserves-late":
+            LedgerBuffer.open = reserve  # type: ignore[method-assign, assignment]
         case crime:
             sys.exit(f"nobody knows how to do {crime!r}")
     main()

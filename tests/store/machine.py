@@ -503,8 +503,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     # Money that is no job's, and the whole.
 
-    @rule(settled=st.booleans(), amount=st.integers(0, 50))
-    def another_request(self, settled, amount) -> None:
+    @rule(settled=st.booleans(), amount=st.integers(0, 50), many=st.booleans())
+    def another_request(self, settled, amount, many) -> None:
         self.others += 1
         entry = LedgerEntry(
             id=f"r{self.others}", provider="p", model="m", at=self.now, reserved=50
@@ -513,7 +513,11 @@ class StoreMachine(RuleBasedStateMachine):
         its = ModelAttempt(entry.id, self.now, 50)
         self.model.others.append(its)
         if settled:
-            self.call("settle_entry", entry.id, self._settlement(amount))
+            settlement = self._settlement(amount)
+            if many:
+                self.call("settle_entries", [(entry.id, settlement)] * 2)
+            else:
+                self.call("settle_entry", entry.id, settlement)
             its.state, its.amount = "settled", amount
 
     @rule()
@@ -592,6 +596,7 @@ class StoreMachine(RuleBasedStateMachine):
         sums = self.call("sums", LedgerFilter())
         assert sum(one.amount for one in sums) == sum(a.counts_with for a in ledger)
         assert sum(one.entries for one in sums) == len(ledger)
+        assert all(one.sure <= one.counted for one in sums)
         tagged = self.call("sums", LedgerFilter(tags={"t": "x"}))
         assert sum(one.entries for one in tagged) == sum("t" in a.tags for a in ledger)
 

@@ -28,9 +28,10 @@ async def fill(path: Path) -> None:
     async with open_sqlite(path) as store:
         await prepare(store)
         await store.set_flag("paused", "yes")
-        await store.record(
-            [LedgerEntry(id="entry", provider="p", model="m", at=NOW, reserved=5)]
+        entry = LedgerEntry(
+            id="entry", provider="p", model="m", submitter=7, at=NOW, reserved=5
         )
+        await store.record([entry])
         await store.create_file(
             StoredFile(id="file", name="in.jsonl", purpose="batch", created_at=NOW)
         )

@@ -7,6 +7,7 @@ import pytest
 import trio
 import trio.testing
 
+from duckservice.call import Submitter
 from duckservice.completion import Usage
 from duckservice.core.job import JobState, Settlement
 from duckservice.errors import Conflict, NotFound
@@ -141,6 +142,52 @@ async def test_requests_that_are_no_jobs_are_in_the_ledger_too(store):
     with pytest.raises(NotFound):
         await store.settle_entry("r9", cost(2))
     assert await spent(store) == 9 + 20 + 1
+
+
+async def test_many_are_settled_in_one_commit_and_each_once(store):
+    await store.record([entry("r1"), entry("r2"), entry("r3")])
+    for _ in range(2):
+        await store.settle_entries(
+            [("r1", cost(1)), ("gone", cost(9)), ("r2", cost(2)), ("r1", cost(7))]
+        )
+    assert [one.id for one in await store.open_entries()] == ["r3"]
+    await store.rescue_at_start(NOW)
+    assert await spent(store) == 1 + 2 + 50
+    await store.settle_entries([("r3", cost(4))])
+    assert await spent(store) == 1 + 2 + 4
+
+
+async def test_what_is_no_certain_cost_counts_with_the_reservation(store):
+    guess = Usage(output_tokens=1, estimated=True)
+    ended = {"state": "settled", "outcome": "ok", "reserved": 50}
+    entries = [
+        entry("open"),
+        entry("sure", amount=8, **ended),
+        entry("dear", amount=80, **ended),
+        entry("guess", amount=3, usage=guess, **ended),
+        entry("dear guess", amount=70, usage=guess, **ended),
+        entry("no price", amount=None, **ended),
+        entry("lost", state="lost", amount=50, outcome="lost"),
+    ]
+    counts = [50, 8, 80, 50, 70, 50, 50]
+    assert [each.counts_with for each in entries] == counts
+    for each, counted in zip(entries, counts, strict=True):
+        await store.record([attrs.evolve(each, provider=each.id)])
+        (one,) = await store.sums(LedgerFilter(provider=each.id))
+        assert (one.counted, one.sure) == (counted, each.sure)
+    assert {each.id for each in entries if each.sure} == {"sure", "dear"}
+
+
+async def test_sums_of_one_submitter_are_of_nobody_else(store, jobs):
+    submitter = Submitter(uid=7, gid=7, pid=1)
+    await jobs.insert(store, submitter=submitter)
+    await begin(store, await claim_one(store), reserved=4)
+    await store.record(
+        [entry("r1", submitter=0), entry("r2", submitter=7), entry("r3")]
+    )
+    for uid, entries in ((7, 2), (0, 1), (9, 0), (None, 4)):
+        sums = await store.sums(LedgerFilter(submitter=uid))
+        assert sum(one.entries for one in sums) == entries
 
 
 async def test_what_is_recorded_twice_is_refused_whole(store):

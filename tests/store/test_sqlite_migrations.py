@@ -76,6 +76,19 @@ async def test_money_files_batches_and_flags_of_an_old_database_are_there(old):
         assert (batch.version, batch.status) == (1, "in_progress")
 
 
+async def test_who_asked_is_known_since_version_2_and_before_that_of_jobs(old):
+    db = sqlite3.connect(old)
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version == 1:
+        with db:
+            db.execute("UPDATE job SET owner = 9 WHERE id = 'job_000002'")
+    db.close()
+    async with open_sqlite(old) as store:
+        opened = {entry.id: entry.submitter for entry in await store.open_entries()}
+    known = {"entry": None, "job_000002.1": 9}
+    assert opened == (known if version == 1 else {"entry": 7, "job_000002.1": None})
+
+
 async def test_the_jobs_of_an_old_database_run_to_their_end(old):
     async with open_sqlite(old) as store:
         await store.rescue_at_start(NOW + 10)
