@@ -27,6 +27,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     chat_request.arguments(parser)
     parser.add_argument(
+        "--cache",
+        choices=("off", "refresh"),
+        help="off: leave the daemon's cache alone; refresh: put a new reply into it",
+    )
+    parser.add_argument(
         "--no-stream", action="store_true", help="print the reply when it is complete"
     )
     parser.add_argument(
@@ -43,7 +48,8 @@ def run(session: Session) -> int:
     prompt = _prompt(session)
     model = options.model or chat_request.first_model(session)
     body = {"model": model} | chat_request.chat(options, prompt)
-    headers = {"Duck-Priority": options.priority} if options.priority else {}
+    said = {"Duck-Priority": options.priority, "Duck-Cache": options.cache}
+    headers = {name: value for name, value in said.items() if value}
     if options.json or options.no_stream:
         return _whole(session, body, headers)
     return _streamed(session, body, headers)
@@ -126,6 +132,8 @@ def _account(
     if cost := headers.get("duck-cost-usd"):
         parts.append(money(cost))
     attempts = headers.get("duck-attempts", "1")
-    if attempts != "1":
+    if headers.get("duck-cache") == "hit":
+        parts.append("from the cache")
+    elif attempts != "1":
         parts.append(f"{attempts} attempts")
     session.out.note(" · ".join(part for part in parts if part))

@@ -8,7 +8,14 @@ from datetime import datetime
 from typing import TypeAlias, cast
 from urllib.parse import quote
 
-from duckservice.call import PRIORITIES, CallOptions, CallReport, Priority, Submitter
+from duckservice.call import (
+    PRIORITIES,
+    CacheUse,
+    CallOptions,
+    CallReport,
+    Priority,
+    Submitter,
+)
 from duckservice.errors import InvalidRequest
 
 Header: TypeAlias = tuple[bytes, bytes]
@@ -63,7 +70,7 @@ def read_options(
     _check_body(given)
     if len(given) == ("Content-Type" in given):
         return CallOptions(submitter=submitter, request_id=new_request_id())
-    _word(given, "Duck-Cache", ("off", "refresh"))
+    cache = _word(given, "Duck-Cache", ("off", "refresh"))
     _token(given, "Idempotency-Key", IDEMPOTENCY_KEY_CHARS_MAX)
     priority = _word(given, "Duck-Priority", PRIORITIES)
     return CallOptions(
@@ -74,6 +81,7 @@ def read_options(
         request_id=_token(given, "X-Request-Id", REQUEST_ID_CHARS_MAX)
         or new_request_id(),
         submitter=submitter,
+        cache=cast("CacheUse", cache or "use"),
     )
 
 
@@ -100,17 +108,19 @@ def read_betas(headers: Iterable[Header]) -> tuple[str, ...]:
 def report_headers(report: CallReport, *, streaming: bool = False) -> list[Header]:
     """Return what an answer says about how it was made.
 
-    The head of a stream leaves before its cost is known, so it has none.
+    The head of a stream leaves before its cost is known, so it has none, unless
+    the reply was kept, which costs nothing.
     """
     headers: list[Header] = [
         (b"x-request-id", header_value(report.request_id)),
         (b"duck-job", header_value(report.job)),
         (b"duck-provider", header_value(report.provider)),
-        (b"duck-cache", b"miss"),
         (b"duck-attempts", b"%d" % report.attempts),
         (b"duck-queue-ms", b"%d" % round(report.queued * 1000)),
     ]
-    if report.cost is not None and not streaming:
+    if report.cache is not None:
+        headers.append((b"duck-cache", report.cache.encode()))
+    if report.cost is not None and (not streaming or report.cache == "hit"):
         headers.append((b"duck-cost-usd", usd(report.cost).encode()))
         if report.cost_estimated:
             headers.append((b"duck-cost-estimated", b"true"))

@@ -1,0 +1,127 @@
+"""The replies that are kept: in memory, and in the file behind it, if there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar, final
+
+import attrs
+import trio
+
+from duckservice.cache_file import CacheFile
+from duckservice.cache_key import digest
+from duckservice.cache_recording import size_of
+from duckservice.cache_reply import Kept, Reply, is_worth_keeping
+from duckservice.call import CallReport
+from duckservice.config import Config
+from duckservice.core.response_cache import CacheLimits, ResponseCache
+from duckservice.tree import Seams
+
+T = TypeVar("T")
+
+FILE: Final = "cache.db"
+KEY_BYTES: Final = 200
+"""About what the key of a reply takes, and its place in the cache."""
+
+
+@final
+@attrs.define(eq=False)
+class ReplyCache:
+    """Keeps whole answers, and counts of what use they were."""
+
+    _memory: ResponseCache[Kept]
+    max_bytes: int
+    file: CacheFile | None = None
+    hits: int = 0
+    misses: int = 0
+    coalesced: int = 0
+    """Requests that waited for the call of another one."""
+
+    @classmethod
+    def of(cls, config: Config) -> ReplyCache | None:
+        """Return an empty cache as *config* wants it; None if it wants none."""
+        its = config.cache
+        if not its.enabled:
+            return None
+        return cls(ResponseCache(_limits(config)), its.max_bytes)
+
+    def open_file(self, config: Config, directory: Path, seams: Seams) -> CacheFile:
+        """Have a file behind the memory; somebody must run it."""
+        path = directory / FILE
+        self.file = CacheFile(path, _limits(config), seams, _served_by(config))
+        return self.file
+
+    async def find(
+        self, key: bytes, read: Callable[[Reply], T | None]
+    ) -> tuple[T, Kept] | None:
+        """Return what is kept, if *read* can give it in the form that is asked for.
+
+        Unless it has to look into the file, it has no checkpoint. After it has, too,
+        none is between the look into the memory and the return.
+        """
+        kept = self._memory.get(key, trio.current_time())
+        if self.file is not None:
+            if kept is None:
+                kept = await self._find_in_file(self.file, key)
+            else:
+                self.file.touch(key)
+        value = None if kept is None else read(kept.reply)
+        return None if kept is None or value is None else (value, kept)
+
+    def keep(self, key: bytes, reply: Reply | None, report: CallReport) -> None:
+        """Keep a whole answer, in the place of an older one; None: it was too large."""
+        if reply is not None and is_worth_keeping(reply):
+            kept = Kept(reply=reply, provider=report.provider, model=report.model)
+            if self._memory.put(key, kept, _size(kept), trio.current_time()):
+                if self.file is not None:
+                    self.file.put(key, kept)
+                return
+        self._memory.remove(key)
+        if self.file is not None:
+            self.file.remove(key)
+
+    def status(self) -> dict[str, int]:
+        """Return what is kept, and of what use it was."""
+        size = self._memory.size(trio.current_time())
+        return {
+            "entries": size.entries,
+            "bytes": size.bytes,
+            "hits": self.hits,
+            "misses": self.misses,
+            "coalesced": self.coalesced,
+        }
+
+    async def _find_in_file(self, file: CacheFile, key: bytes) -> Kept | None:
+        found = await file.get(key)
+        now = trio.current_time()
+        # What has come in meanwhile is newer than what was read.
+        newer = self._memory.get(key, now)
+        if newer is not None or found is None:
+            return newer
+        self._memory.put(key, found.kept, _size(found.kept), now, found.ttl)
+        return found.kept
+
+
+def _limits(config: Config) -> CacheLimits:
+    its = config.cache
+    return CacheLimits(
+        ttl=its.ttl, max_entries=its.max_entries, max_bytes=its.max_bytes
+    )
+
+
+def _served_by(config: Config) -> bytes:
+    """Return a digest of who serves which model: another answers otherwise."""
+    providers = [
+        (
+            *(its.name, its.adapter, its.api, its.api_version),
+            *(its.location, its.region, its.base_url),
+            *(its.models, its.model_map, its.leave_out, its.priority),
+        )
+        for its in config.providers.values()
+    ]
+    return digest((providers, config.routing))
+
+
+def _size(kept: Kept) -> int:
+    return size_of(kept) + KEY_BYTES
