@@ -10,6 +10,7 @@ from urllib.parse import quote
 from duckservice.cli import styles
 from duckservice.cli.exits import FAILED, OK, USAGE, Exit
 from duckservice.cli.output import cell, table
+from duckservice.cli.performance import performance_table
 from duckservice.cli.session import Session
 from duckservice.cli.text import count, elapsed, milliseconds, money, percent
 from duckservice.terminal import escape_controls
@@ -30,26 +31,63 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="the provider, for an action; check without one checks all",
     )
+    parser.add_argument(
+        "--models",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="how each model performed lately, of all providers or of one",
+    )
 
 
 def run(session: Session) -> int:
     """Print a line for each provider, or do something to one."""
-    if session.options.action:
-        return _act(session, session.options.action, session.options.name)
+    its = session.options
+    if its.action and its.models is not None:
+        raise Exit("--models only shows, and goes with no action", USAGE)
+    if its.action:
+        return _act(session, its.action, its.name)
     answer = session.get("/v1/providers")
-    if session.options.json:
+    if its.models:
+        answer = {"providers": [_named(answer["providers"], its.models)]}
+    if its.json:
         session.out.json(answer)
-        return OK
+    elif its.models is None:
+        _show(session, answer["providers"])
+    else:
+        _show_models(session, answer["providers"])
+    return OK
+
+
+def _show(session: Session, providers: list[Mapping[str, Any]]) -> None:
     numbers = ("HEALTH", "BUSY", "LATENCY", "REQUESTS", "FAILURES", "COST")
     columns = ("PROVIDER", "ADAPTER", "BREAKER", *numbers, "MODELS")
     result = table(*columns, numbers=numbers, wraps="MODELS")
-    for provider in answer["providers"]:
+    for provider in providers:
         result.add_row(*_row(provider))
     session.out.show(result)
-    for provider in answer["providers"]:
+    performance = performance_table(providers, models=False)
+    if performance is not None:
+        session.out.show("", performance)
+    for provider in providers:
         for line in _keys(provider):
             session.out.note(line)
-    return OK
+
+
+def _show_models(session: Session, providers: list[Mapping[str, Any]]) -> None:
+    performance = performance_table(providers, models=True)
+    if performance is None:
+        session.out.note("nothing was asked of a provider lately")
+    else:
+        session.out.show(performance)
+
+
+def _named(providers: list[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+    for provider in providers:
+        if provider["name"] == name:
+            return provider
+    names = ", ".join(provider["name"] for provider in providers)
+    raise Exit(f"no provider {name!r}; there are: {names}", FAILED)
 
 
 def _keys(provider: Mapping[str, Any]) -> Iterator[str]:
