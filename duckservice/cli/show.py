@@ -99,8 +99,9 @@ def _cost(job: Job) -> str:
 
 def _attempts(attempts: list[dict[str, Any]]) -> Table:
     result = table(
-        *("ATTEMPT", "PROVIDER", "MODEL", "OUTCOME", "TOOK", "COST"),
+        *("ATTEMPT", "PROVIDER", "MODEL", "OUTCOME", "TOOK", "COST", "WHY THIS ONE"),
         numbers=("ATTEMPT", "TOOK", "COST"),
+        wraps="WHY THIS ONE",
     )
     for its in attempts:
         ended = its["ended_at"]
@@ -111,6 +112,7 @@ def _attempts(attempts: list[dict[str, Any]]) -> Table:
             cell(its["outcome"] or its["state"]),
             cell("-" if ended is None else elapsed(ended - its["began_at"])),
             cell(_cost_of(its)),
+            cell(its["why"] or "-"),
         )
     return result
 

@@ -1,6 +1,6 @@
 """What to do after a failed attempt: ask again, ask another provider, or give up.
 
-    delivered, out of attempts, past the deadline     -> GiveUp
+    delivered, out of attempts, no time for another   -> GiveUp
     the provider's fault (key, quota, model, 5xx, 429) and another is left -> FailOver
     may pass with time (5xx, timeout, 429)            -> Retry, after a pause
     everything else                                   -> GiveUp
@@ -72,11 +72,16 @@ def decide(
     deadline: float | None,
     others_left: bool,
     delivered: bool,
+    takes: float = 0.0,
+    other_model: bool = False,
 ) -> Decision:
     """Return what to do after attempt number *attempt* (from 1) ended with *error*.
 
     *chance* is random in [0, 1). *others_left* says whether another provider can
     be asked, *delivered* whether the client has got a part of the reply already.
+    Another attempt *takes* so many seconds at least, as far as is known. With
+    *other_model* those who are left are asked for a model that suits the request
+    better, so that its own fault need not be the end.
     """
     if delivered:
         return GiveUp("a part of the reply was delivered")
@@ -84,11 +89,14 @@ def decide(
         return GiveUp("no attempt left")
     if deadline is not None and now >= deadline:
         return GiveUp("the deadline has passed")
-    if others_left and _another_may_serve(error):
+    if deadline is not None and now + takes >= deadline:
+        return GiveUp("no attempt would end before the deadline")
+    if others_left and (other_model or _another_may_serve(error)):
         return FailOver()
     if not _time_may_help(error):
         return GiveUp("trying again would not help")
-    return _retry(error, attempt, policy, chance, now, deadline)
+    until = None if deadline is None else deadline - takes
+    return _retry(error, attempt, policy, chance, now, until)
 
 
 def backoff(policy: RetryPolicy, attempt: int, chance: float) -> float:
@@ -198,7 +206,7 @@ def _retry(
     policy: RetryPolicy,
     chance: float,
     now: float,
-    deadline: float | None,
+    until: float | None,
 ) -> Retry | GiveUp:
     after = backoff(policy, attempt, chance)
     # A hint that is no number, or negative, is none: it comes off the wire.
@@ -206,6 +214,6 @@ def _retry(
         after = error.retry_after
     if after > RETRY_AFTER_MAX:
         return GiveUp("the provider asks for too long a pause")
-    if deadline is not None and now + after >= deadline:
-        return GiveUp("the deadline would pass before the next attempt")
+    if until is not None and now + after >= until:
+        return GiveUp("the deadline would pass before the next attempt has ended")
     return Retry(after)

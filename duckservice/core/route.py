@@ -8,11 +8,16 @@ The strategies, each with its tie-breaks; the provider's name is always the last
     least_busy   load, then priority
     weighted     at random, in proportion to the weights
 
-In all but the first, providers that fail more often than not come last.
+In all but the first, providers that fail more often than not come last. In all of
+them, whoever could not send the request soon, because its limits are used up, comes
+behind who can: a limit that is reached spills over. And before all strategies, the
+provider that has served a session keeps it, as long as it can serve at once: there
+the prompt is cached.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias, assert_never
 
@@ -24,9 +29,12 @@ Strategy: TypeAlias = Literal[
 
 _NEWS = 0.2
 """How much the latest request weighs in a moving average."""
-_HALF_LIFE = 60.0
-"""Seconds without news after which half of a bad record is forgotten."""
+_LATENCY_HALF_LIFE = 300.0
+"""Seconds: of two providers the one that is ten times slower is tried every quarter
+of an hour."""
 _SICK = 0.5
+_STEP = 5.0
+"""Seconds; who is late by less than that is as late as others."""
 
 
 @attrs.frozen
@@ -51,14 +59,24 @@ class Health:
             return Health(score, latency)
         return Health(score, self.latency + _NEWS * (latency - self.latency))
 
-    def rested(self, seconds: float) -> Health:
+    def rested(self, seconds: float, half_life: float = 60.0) -> Health:
         """Return the health after *seconds* without news.
 
         Bad records fade: who is ranked last gets no requests, and could
-        otherwise never show that it has recovered.
+        otherwise never show that it has recovered. Half of one is forgotten after
+        *half_life*: no later than its breaker lets a provider come back.
         """
-        fading = 0.5 ** (max(0.0, seconds) / _HALF_LIFE)
+        fading = 0.5 ** (max(0.0, seconds) / half_life)
         return attrs.evolve(self, score=1.0 - (1.0 - self.score) * fading)
+
+
+def faded(latency: float, age: float) -> float:
+    """Return what a *latency* in seconds is worth *age* seconds after it was measured.
+
+    Less with time: who is never asked because it was slow once could otherwise never
+    show that it is not any more.
+    """
+    return latency * 0.5 ** (max(0.0, age) / _LATENCY_HALF_LIFE)
 
 
 @attrs.frozen(kw_only=True)
@@ -82,6 +100,8 @@ class Candidate:
     may answer with another model."""
     price: int | None = None
     """Estimate for this request in picodollars; None where it is unknown."""
+    wait: float = 0.0
+    """Seconds until its limits allow the request; infinity: nobody knows."""
 
 
 @attrs.frozen
@@ -115,9 +135,17 @@ class NoneEligible:
 
 
 def order(
-    candidates: Sequence[Candidate], strategy: Strategy, chance: float
+    candidates: Sequence[Candidate],
+    strategy: Strategy,
+    chance: float,
+    *,
+    spill_after: float = 1.0,
+    keeps: str | None = None,
 ) -> Route | NoneEligible:
     """Return the eligible *candidates*, the best first; *chance* is random in [0, 1).
+
+    Who needs more than *spill_after* seconds to send the request comes behind who
+    does not. *keeps* names the provider that has served the request's session.
 
     That there are no candidates at all, because nobody serves the model, is for
     the caller to notice: it is another error.
@@ -127,10 +155,30 @@ def order(
     if not eligible:
         times = [c.retry_at for c in candidates if c.retry_at is not None]
         return NoneEligible(min(times, default=None), passed_over)
-    ranked = _ranked(eligible, strategy, chance)
-    return Route(
-        tuple(Ranked(c.name, _reason(c, strategy)) for c in ranked), passed_over
-    )
+    ranked = _soonest(_ranked(eligible, strategy, chance), spill_after)
+    reasons = {c.name: _reason(c, strategy, spill_after) for c in ranked}
+    kept = next((c for c in ranked if c.name == keeps), None)
+    if kept is not None and not _sick(kept) and not _late(kept, spill_after):
+        ranked.remove(kept)
+        ranked.insert(0, kept)
+        reasons[kept.name] = f"it keeps its session; {reasons[kept.name]}"
+    return Route(tuple(Ranked(c.name, reasons[c.name]) for c in ranked), passed_over)
+
+
+def _soonest(ranked: list[Candidate], spill_after: float) -> list[Candidate]:
+    """Return the same with those behind that are late, the latest last.
+
+    In steps and not by the very wait: seconds do not outweigh the strategy where
+    all are late.
+    """
+    return sorted(ranked, key=lambda c: _late(c, spill_after))
+
+
+def _late(c: Candidate, spill_after: float) -> float:
+    """Return how late a candidate would be, in steps of 5 s; 0: not late at all."""
+    if c.wait <= spill_after:
+        return 0
+    return math.inf if c.wait == math.inf else 1 + c.wait // _STEP
 
 
 def _ranked(
@@ -202,7 +250,11 @@ def _drawn(candidates: list[Candidate], chance: float) -> list[Candidate]:
     return drawn + last
 
 
-def _reason(c: Candidate, strategy: Strategy) -> str:
+def _reason(c: Candidate, strategy: Strategy, spill_after: float) -> str:
+    return _merit(c, strategy) + _delay(c, spill_after)
+
+
+def _merit(c: Candidate, strategy: Strategy) -> str:
     match strategy:
         case "priority":
             return f"priority {c.priority}, health {c.health:.1f}, load {c.load:.2f}"
@@ -223,6 +275,14 @@ def _reason(c: Candidate, strategy: Strategy) -> str:
 
 def _ailment(c: Candidate) -> str:
     return f", last because of health {c.health:.1f}" if _sick(c) else ""
+
+
+def _delay(c: Candidate, spill_after: float) -> str:
+    if not _late(c, spill_after):
+        return ""
+    if c.wait == math.inf:
+        return ", its limit has no room"
+    return f", its limit has no room for {c.wait:.0f} s"
 
 
 def _passed_over(c: Candidate) -> Ranked:

@@ -283,3 +283,23 @@ def test_what_was_spent_comes_back_after_a_minute_and_nothing_waits_for_ever():
 def test_a_policy_without_sense_is_refused(field, value):
     with pytest.raises(ValueError, match=field):
         RetryPolicy(**{field: value})
+
+
+def test_nothing_is_begun_that_takes_longer_than_there_is_time():
+    down = errors.ProviderError("down", provider="p")
+    # 5 s are left; a pause without another provider is half a second long.
+    left = {"deadline": 105.0}
+    for others in (True, False):
+        assert isinstance(ask(down, others_left=others, takes=5.0, **left), GiveUp)
+        assert not isinstance(ask(down, others_left=others, takes=4.4, **left), GiveUp)
+    assert isinstance(ask(down, others_left=True, takes=4.6, **left), FailOver)
+    assert isinstance(ask(down, takes=4.6, **left), GiveUp)
+    assert isinstance(ask(down, takes=1000.0), Retry), "nobody waits for an end"
+
+
+def test_a_request_that_is_wrong_for_one_model_may_be_right_for_another():
+    wrong = errors.ContextLengthExceeded("too long", provider="p")
+    assert isinstance(ask(wrong, others_left=True), GiveUp)
+    assert isinstance(ask(wrong, others_left=True, other_model=True), FailOver)
+    assert isinstance(ask(wrong, other_model=True), GiveUp)
+    assert isinstance(ask(wrong, others_left=True, other_model=True, attempt=3), GiveUp)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import pytest
 from hypothesis import given, strategies as st
 
 from duckservice.core.circuit_breaker import Open, eligible, retry_at
-from duckservice.core.route import Candidate, Health, NoneEligible, Route, order
+from duckservice.core.route import Candidate, Health, NoneEligible, Route, faded, order
 
 STRATEGIES = ("priority", "cheapest", "fastest", "least_busy", "weighted")
 ANY_STRATEGY = st.sampled_from(STRATEGIES)
@@ -21,8 +22,10 @@ CANDIDATES = st.lists(
         retry_at=st.one_of(st.none(), st.floats(0, 100)),
         health=st.floats(0, 1),
         load=st.floats(0, 1.5),
-        latency=st.one_of(st.none(), st.floats(0, 10)),
-        price=st.one_of(st.none(), st.integers(0, 10**12)),
+        latency=st.one_of(st.none(), st.sampled_from([0.5, 2.0]), st.floats(0, 10)),
+        price=st.one_of(st.none(), st.sampled_from([3, 7]), st.integers(0, 10**12)),
+        catch_all=st.booleans(),
+        wait=st.sampled_from([0.0, 0.5, 1.0, 1.1, 4.0, 5.1, 6.0, 40.0, math.inf]),
     ),
     min_size=1,
     max_size=6,
@@ -196,3 +199,109 @@ def test_an_order_says_why():
     blank = [Candidate(name="a")]
     assert order(blank, "cheapest", 0.0).ranked[0].reason == "price unknown"
     assert order(blank, "fastest", 0.0).ranked[0].reason == "latency unknown"
+
+
+@pytest.mark.parametrize("how", STRATEGIES)
+def test_who_has_no_room_soon_comes_behind_who_has(how):
+    best = Candidate(name="a", priority=1, weight=1000, wait=1.5, price=1, latency=0.1)
+    rest = Candidate(name="b", priority=9, price=9, latency=9.0, load=1.0, wait=1.0)
+    for chance in (0.0, 0.5, 0.99):
+        route = order([best, rest], how, chance)
+        assert route.names == ("b", "a")
+        assert route.ranked[1].reason.endswith(", its limit has no room for 2 s")
+    assert order([best, rest], "priority", 0.0, spill_after=2.0).names == ("a", "b")
+
+
+def test_of_those_that_all_have_to_wait_the_strategy_decides_between_like_waits():
+    def waits(a: float, b: float) -> tuple[str, ...]:
+        ask = [
+            Candidate(name="a", priority=1, wait=a),
+            Candidate(name="b", priority=2, wait=b),
+        ]
+        return names(ask)
+
+    assert waits(12.0, 11.0) == ("a", "b"), "a second more is worth it"
+    assert waits(50.0, 11.0) == ("b", "a")
+    assert waits(math.inf, 3600.0) == ("b", "a")
+    reasons = order([Candidate(name="a", wait=math.inf)], "priority", 0.0).ranked
+    assert reasons[0].reason.endswith(", its limit has no room")
+
+
+@pytest.mark.parametrize("how", STRATEGIES)
+def test_a_session_is_kept_unless_its_provider_is_ill_late_or_resting(how):
+    better = Candidate(name="a", priority=1, price=1, latency=0.1, weight=1000)
+
+    def first(**its) -> str:
+        keeper = Candidate(
+            **{"name": "k", "priority": 2, "price": 2, "latency": 1.0, "load": 0.5}
+            | its
+        )
+        return order([better, keeper], how, 0.0, keeps="k").names[0]
+
+    assert first() == "k"
+    assert first(health=0.4) == "a"
+    assert first(wait=1.1) == "a"
+    assert first(eligible=False) == "a"
+    assert order([better], how, 0.0, keeps="k").names == ("a",)
+    kept = order([better, Candidate(name="k")], how, 0.0, keeps="k").ranked[0]
+    assert kept.reason.startswith("it keeps its session; ")
+
+
+def test_a_latency_fades_and_never_grows():
+    assert faded(8.0, 0.0) == 8.0
+    assert faded(8.0, 300.0) == pytest.approx(4.0)
+    assert faded(8.0, -5.0) == 8.0
+
+
+def goes_first(a: Candidate, b: Candidate, how: str) -> bool:  # noqa: C901 - a list of rules
+    """Say whether *a* comes before *b*, as docs/routing.md tells it, rule by rule."""
+    late = [c.wait > 1.0 for c in (a, b)]
+    if late[0] != late[1]:
+        return late[1]
+    if all(late):
+        steps = [c.wait if c.wait == math.inf else int(c.wait / 5) for c in (a, b)]
+        if steps[0] != steps[1]:
+            return steps[0] < steps[1]
+    if how != "priority":
+        if a.catch_all != b.catch_all:
+            return b.catch_all
+        if (a.health < 0.5) != (b.health < 0.5):
+            return b.health < 0.5
+    match how:
+        case "priority":
+            if a.priority != b.priority:
+                return a.priority < b.priority
+            if a.catch_all != b.catch_all:
+                return b.catch_all
+            if round(10 * a.health) != round(10 * b.health):
+                return a.health > b.health
+            if a.load != b.load:
+                return a.load < b.load
+            if a.weight != b.weight:
+                return a.weight > b.weight
+        case "cheapest":
+            prices = [math.inf if c.price is None else c.price for c in (a, b)]
+            if prices[0] != prices[1]:
+                return prices[0] < prices[1]
+        case "fastest":
+            times = [-1.0 if c.latency is None else c.latency for c in (a, b)]
+            times = [max(0.0, each) for each in times]
+            if times[0] != times[1]:
+                return times[0] < times[1]
+        case "least_busy":
+            if a.load != b.load:
+                return a.load < b.load
+    if a.priority != b.priority:
+        return a.priority < b.priority
+    return a.name < b.name
+
+
+@given(CANDIDATES, st.sampled_from(("priority", "cheapest", "fastest", "least_busy")))
+def test_each_pair_stands_as_the_documents_tell(candidates, how):
+    eligible = {c.name: c for c in candidates if c.eligible}
+    if not eligible:
+        return
+    ranked = [eligible[name] for name in names(candidates, how)]
+    for place, before in enumerate(ranked):
+        for after in ranked[place + 1 :]:
+            assert goes_first(before, after, how), (before, after)

@@ -24,10 +24,10 @@ from duckservice.errors import (
     RateLimited,
 )
 from duckservice.events import AttemptEnded
+from duckservice.planning import SERVING_MAX
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockReply, MockScript
 from duckservice.running import CHECK_LIMIT, open_running
-from duckservice.service import SERVING_MAX
 from duckservice.tree import Seams
 
 from .conftest import chat, mock_config, running
@@ -354,7 +354,7 @@ async def test_made_up_names_of_models_do_not_fill_the_memory(autojump_clock) ->
     async with running(mock_config("a"), a=MockProvider("a")) as (service, _):
         for number in range(SERVING_MAX + 10):
             await service.count_tokens(chat(model=f"mock-{number}"))
-        assert len(service._serving) <= SERVING_MAX
+        assert len(service.planner._serving) <= SERVING_MAX
         with pytest.raises(ModelNotFound) as info:
             await service.complete(chat(model="mock-" + "x" * 100_000))
         assert info.value.param == "model"

@@ -1,0 +1,353 @@
+"""One call's way through its plan: which provider is asked, again, instead, or no more.
+
+Permissions are got and a request is sent (`attempt`); what a failure means is decided
+by `core.retry`, and pure. Nothing here outlives the call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar, final
+
+import attrs
+import trio
+
+from duckservice.attempt import Attempt, Call, open_attempt
+from duckservice.completion import (
+    AnyRequest,
+    ChatRequest,
+    EmbeddingRequest,
+    ImageRequest,
+)
+from duckservice.core import retry
+from duckservice.core.retry import (
+    FailOver,
+    GiveUp,
+    RetriesSpent,
+    Retry,
+    RetryPolicy,
+)
+from duckservice.errors import (
+    BudgetExceeded,
+    CircuitOpen,
+    DuckError,
+    NoAvailableProvider,
+    RequestError,
+    Unavailable,
+)
+from duckservice.events import EventSink
+from duckservice.planning import Plan, Planner, Step
+from duckservice.providers.auth.keys import OtherKey
+from duckservice.providers.sending import may_be_accepted
+from duckservice.spending import worst_cost
+from duckservice.tree import Guarded, Parts
+
+#: So many keys are tried for one call: their number has no limit.
+KEYS_MAX = 16
+
+#: Seconds that who may not ask anybody waits, if no better time is known.
+HELD_PAUSE = 5.0
+
+T = TypeVar("T")
+R = TypeVar("R", ChatRequest, EmbeddingRequest, ImageRequest)
+
+
+@attrs.frozen
+class Won(Generic[T, R]):
+    """A reply, and whom it is from."""
+
+    value: T
+    step: Step[R]
+
+
+@final
+@attrs.define(eq=False, kw_only=True)
+class Pursuit(Generic[R]):
+    """Asks one provider after the other, each as often as the policy says."""
+
+    parts: Parts
+    emit: EventSink
+    planner: Planner
+    policy: RetryPolicy
+    chance: Callable[[], float]
+    """Random in [0, 1)."""
+    call: Call
+    plan: Plan[R]
+    """Who is yet to be asked."""
+    streaming: bool = False
+    _errors: list[DuckError] = attrs.field(factory=list[DuckError])
+    _tried: set[str] = attrs.field(factory=set[str])
+    _held: list[Guarded] = attrs.field(factory=list[Guarded])
+    """Who may not be asked again yet."""
+    _rotated: int = 0
+    """Attempts that have only found out that a key is limited or refused."""
+    _replaced: set[str] = attrs.field(factory=set[str])
+    """Models that another one stands in for, since they were the wrong ones."""
+
+    def __attrs_post_init__(self) -> None:
+        watch = self.call.options.watch
+        if watch is not None and watch.asked_before is not None:
+            self._tried.add(watch.asked_before)
+
+    async def run(self, send: Callable[[Attempt, R], Awaitable[T]]) -> Won[T, R]:
+        """Return the first reply.
+
+        Raises:
+            DuckError: what has become of all attempts, as one error.
+        """
+        while (step := self._next()) is not None:
+            won = await self._ask(step, send)
+            if won is not None:
+                return won
+        raise self.verdict()
+
+    @property
+    def others(self) -> bool:
+        """Whether more than one provider may be asked."""
+        return len(self.plan) > 1
+
+    def stand_in(self) -> Step[R] | None:
+        """Return whom to ask beside the one that is being asked; it is asked no more.
+
+        None: nobody could be, or it would be too many requests, or too dear.
+        """
+        here = trio.current_time()
+        for step in self.plan:
+            its = step.guarded.board
+            free = len(its.turns) < its.max_concurrency
+            if (
+                free
+                and step.provider not in self._tried
+                and (its.limiter is None or its.limiter.ready_at(here) <= here)
+                and self._is_affordable(step.guarded, step.request)
+            ):
+                # What is asked twice is paid twice: as retries, it is a share only.
+                if not _spend_retry(step.guarded):
+                    return None
+                self.plan.remove(step)
+                return step
+        return None
+
+    async def ask_once(
+        self, step: Step[R], send: Callable[[Attempt, R], Awaitable[T]]
+    ) -> Won[T, R] | None:
+        """Ask beside the others; None where that comes to nothing."""
+        self._tried.add(step.provider)
+        try:
+            attempt = await self._open(step)
+            return Won(await send(attempt, step.request), step)
+        except DuckError as error:
+            self._errors.append(error)
+            return None
+
+    def verdict(self) -> DuckError:
+        """Return the one error that says what became of all attempts."""
+        return _verdict(self._errors) if self._errors else _retries_spent(self._held)
+
+    # One provider.
+
+    def _next(self) -> Step[R] | None:
+        """Take the next out of the plan that may be asked."""
+        while self.plan:
+            step = self.plan.popleft()
+            if self._may_begin(step):
+                return step
+            self._held.append(step.guarded)
+        return None
+
+    def _may_begin(self, step: Step[R]) -> bool:
+        """Say whether *step* may be asked.
+
+        A provider that comes twice, with a fallback model, is asked again: that
+        is a retry, and takes from its budget.
+        """
+        if not self._is_affordable(step.guarded, step.request):
+            return False
+        return step.provider not in self._tried or _spend_retry(step.guarded)
+
+    async def _ask(
+        self, step: Step[R], send: Callable[[Attempt, R], Awaitable[T]]
+    ) -> Won[T, R] | None:
+        """Ask one provider; None: it is another one's turn.
+
+        Raises:
+            DuckError: it is nobody's.
+        """
+        while True:
+            try:
+                attempt = await self._open(step)
+            except DuckError as refusal:
+                # What all share has refused; only a budget may have room for a
+                # cheaper provider.
+                if refusal.provider is None and not _is_dear(refusal):
+                    raise
+                self._errors.append(refusal)
+                return None
+            self._earn_retry(step.guarded)
+            try:
+                return Won(await send(attempt, step.request), step)
+            except DuckError as error:
+                self._errors.append(error)
+                pause = self._what_next(step, error)
+            if pause is None:
+                return None
+            await trio.sleep(pause)
+
+    async def _open(self, step: Step[R]) -> Attempt:
+        return await open_attempt(
+            self.parts,
+            self.emit,
+            self.call,
+            step.guarded,
+            step.request,
+            why=self._why(step),
+        )
+
+    def _why(self, step: Step[R]) -> str:
+        if not self._errors:
+            return step.why
+        last = self._errors[-1]
+        again = last.provider == step.provider
+        what = "again" if again else f"{last.provider or 'another'} failed"
+        return f"{what} ({last.code}); {step.why}"
+
+    def _earn_retry(self, guarded: Guarded) -> None:
+        if guarded.config.name not in self._tried:
+            self._tried.add(guarded.config.name)
+            its = guarded.board
+            its.retry_budget = retry.earn(its.retry_budget, trio.current_time())
+
+    def _what_next(self, step: Step[R], error: DuckError) -> float | None:
+        """Return the pause before the same provider is asked again, None for the next.
+
+        Raises:
+            DuckError: what the errors so far amount to, if that is the answer.
+        """
+        if isinstance(error, OtherKey) and self._rotated < KEYS_MAX:
+            # The limiter grants another key; who asked with the wrong one was not heard.
+            self._rotated += 1
+            return 0.0
+        if self._is_paid_already(step.request, error):
+            # Whoever would repeat it after us, client or job, would pay again, too.
+            error.retryable = False
+            raise error
+        other_model = self._other_model_for(step, error)
+        decision = retry.decide(
+            error,
+            attempt=self.call.report.attempts - self._rotated,
+            policy=self.policy,
+            chance=self.chance(),
+            now=trio.current_time(),
+            deadline=self.call.options.deadline,
+            others_left=bool(self.plan),
+            delivered=False,
+            takes=self._takes(step),
+            other_model=other_model,
+        )
+        match decision:
+            case FailOver():
+                return None
+            case Retry(after):
+                if self.call.options.watch is not None:  # the pause is its own affair
+                    raise self.verdict()
+                affordable = self._is_affordable(step.guarded, step.request)
+                if affordable and _spend_retry(step.guarded):
+                    return after
+                raise self.verdict()
+            case GiveUp():
+                raise self.verdict()
+
+    def _other_model_for(self, step: Step[R], error: DuckError) -> bool:
+        """Plan for another model, if *error* says that this one is the wrong one."""
+        model = step.request.model
+        if error.provider is None or model in self._replaced:
+            return False
+        instead = self.planner.fallbacks_after(
+            error, step.request, self.call.options, streaming=self.streaming
+        )
+        if not instead:
+            return False
+        self._replaced.add(model)
+        self.plan = instead
+        return True
+
+    def _takes(self, step: Step[R]) -> float:
+        """Return the seconds in which nobody who is left has answered lately."""
+        if self.call.options.deadline is None:
+            return 0.0
+        others: list[float] = [_shortest(each) for each in self.plan]
+        return min([_shortest(step), *others])
+
+    def _is_affordable(self, guarded: Guarded, request: AnyRequest) -> bool:
+        """Say whether one more attempt stays within the caller's limit, if any."""
+        limit = self.call.options.max_cost
+        if limit is None:
+            return True
+        worst = worst_cost(guarded.provider, request)
+        return worst is not None and self.call.at_most + worst <= limit
+
+    def _is_paid_already(self, request: AnyRequest, error: DuckError) -> bool:
+        """Say whether *request* is for pictures that may be made, and paid, already."""
+        if not isinstance(request, ImageRequest) or not may_be_accepted(error):
+            return False
+        # What we broke off ourselves is a job's own affair: it says so in on_interrupt.
+        return self.call.options.watch is None or not isinstance(error, Unavailable)
+
+
+def _shortest(step: Step[R]) -> float:
+    monitor = step.guarded.board.performance
+    return monitor.shortest(step.request.model, trio.current_time())
+
+
+def _spend_retry(guarded: Guarded) -> bool:
+    """Take a retry from the provider's budget; say whether there was one."""
+    its = guarded.board
+    budget = retry.spend(its.retry_budget, trio.current_time())
+    if budget is None:
+        return False
+    its.retry_budget = budget
+    return True
+
+
+def _retries_spent(held: Sequence[Guarded]) -> RetriesSpent:
+    """Return the error for who has been asked before, and must not be asked yet."""
+    now = trio.current_time()
+    at = [retry.next_retry_at(guarded.board.retry_budget, now) for guarded in held]
+    msg = "so many requests are being repeated that this one has to wait"
+    wait = min(at, default=now) - now
+    # A little later than that: what rests comes back after its time.
+    return RetriesSpent(msg, retry_after=wait + 0.1 if wait > 0 else HELD_PAUSE)
+
+
+def _is_dear(error: DuckError) -> bool:
+    return isinstance(error, BudgetExceeded) and error.provider is None
+
+
+def _how_long(error: DuckError) -> tuple[bool, float]:
+    """Return how long it takes until the same may succeed, for a comparison."""
+    wait = error.retry_after
+    return not error.retryable, math.inf if wait is None else wait
+
+
+def _verdict(errors: Sequence[DuckError]) -> DuckError:
+    """Return the one error that says what became of all attempts."""
+    if isinstance(errors[-1], RequestError):
+        return errors[-1]
+    for kind in (CircuitOpen, BudgetExceeded):
+        if all(isinstance(error, kind) for error in errors):
+            return min(errors, key=_how_long)
+    if _is_dear(errors[-1]):
+        return errors[-1]
+    if len({error.provider for error in errors}) == 1:
+        return errors[-1]
+    tried = "; ".join(
+        f"{error.provider or 'duckservice'}: {error.code}" for error in errors
+    )
+    waits = [error.retry_after for error in errors if error.retry_after is not None]
+    verdict = NoAvailableProvider(
+        f"no provider could serve the request ({tried})",
+        retry_after=min(waits, default=None),
+    )
+    verdict.__cause__ = ExceptionGroup("every provider failed", list(errors))
+    return verdict
