@@ -11,6 +11,7 @@ from duckservice.completion import Chunk, Usage
 from duckservice.errors import DuckError
 
 Priority: TypeAlias = Literal["high", "normal", "low"]
+CacheUse: TypeAlias = Literal["use", "off", "refresh"]
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
 
 T = TypeVar("T")
@@ -34,6 +35,11 @@ class AttemptInfo:
     """What the provider is asked for."""
     reserved: int
     """Picodollars that it may cost; 0 where nobody can tell."""
+    at: float | None = None
+    """When it counts as begun, for the budgets that bind it, in seconds since the
+    epoch; None: none does."""
+    why: str = ""
+    """Why this provider is asked, in words."""
 
 
 @attrs.frozen(kw_only=True)
@@ -101,6 +107,9 @@ class CallOptions:
     submitter: Submitter | None = None
     job: str = ""
     """The durable job that the request is made for; empty: it is no job."""
+    cache: CacheUse = "use"
+    """Whether a reply that is kept will do (``use``), a new one is wanted that is
+    kept in its place (``refresh``), or the cache is to be left alone (``off``)."""
     watch: AttemptWatch | None = attrs.field(default=None, eq=False, repr=False)
     """Who is told of each attempt before it is sent."""
 
@@ -123,6 +132,8 @@ class CallReport:
     cost: int | None = None
     """Picodollars; None while unknown, and where the model has no price."""
     cost_estimated: bool = False
+    cache: Literal["hit", "miss"] | None = None
+    """Whether the reply was kept; None where the cache was not asked."""
 
 
 @attrs.frozen

@@ -19,6 +19,10 @@ class BreakerMoved:
     provider: str
     was: str
     now: str
+    model: str = ""
+    """Whose breaker it is; empty for the provider's own."""
+    why: str = ""
+    """In words: ``5 failures in a row``, ``failure rate 0.62``, ``reset by hand``."""
 
 
 @attrs.frozen(kw_only=True)
@@ -30,6 +34,8 @@ class AttemptEnded:
     provider: str
     model: str
     attempt: int
+    why: str = ""
+    """Why this provider was asked, in words."""
     outcome: str
     """``ok``, ``cancelled``, or the code of the error."""
     duration: float
@@ -83,6 +89,32 @@ class StorePruned:
     files: int
 
 
+@attrs.frozen(kw_only=True)
+class BudgetAlert:
+    """So much of a budget is spent; each share is told once in each window."""
+
+    budget: str
+    share: int
+    """Percent of the limit: 50, 80 or 100; 100 also once it has refused a request."""
+    window: str
+    limit_usd: str
+    spent_usd: str
+    reserved_usd: str
+    since: int
+    """The beginning of the window, in seconds since the epoch."""
+    until: int | None
+    """Its end; None: it has none."""
+
+
+@attrs.frozen(kw_only=True)
+class CacheFileFailed:
+    """The file of the cache was damaged, or cannot be used; nobody's request fails."""
+
+    path: str
+    reason: str
+    """What became of it, and why."""
+
+
 Event: TypeAlias = (
     BreakerMoved
     | AttemptEnded
@@ -90,6 +122,8 @@ Event: TypeAlias = (
     | StoreFailed
     | StoreRecovered
     | StorePruned
+    | BudgetAlert
+    | CacheFileFailed
     | supervisors.Event
 )
 EventSink: TypeAlias = Callable[[Event], None]
@@ -102,14 +136,19 @@ def to_log(event: Event) -> None:
     match event:
         case AttemptEnded():
             _attempt(event)
-        case BreakerMoved(provider=provider, was=was, now=now):
-            log.warning("breaker.moved", provider=provider, was=was, now=now)
+        case BreakerMoved():
+            log.warning("breaker.moved", **attrs.asdict(event))
         case MessageDropped(actor=actor, reason=reason):
             log.warning("message.dropped", actor=actor, reason=reason)
         case StoreFailed(reason=reason, may_recover=may_recover):
             log.error("store.failed", reason=reason, may_recover=may_recover)
         case StoreRecovered(failed_for=seconds):
             log.info("store.recovered", failed_s=round(seconds, 3))
+        case BudgetAlert():
+            write = log.error if event.share >= 100 else log.warning
+            write("budget.alert", **attrs.asdict(event))
+        case CacheFileFailed():
+            log.warning("cache.file_failed", **attrs.asdict(event))
         case StorePruned():
             log.info("store.pruned", **attrs.asdict(event))
         case _:
@@ -126,6 +165,7 @@ def _attempt(event: AttemptEnded) -> None:
         provider=event.provider,
         model=event.model,
         attempt=event.attempt,
+        why=event.why,
         outcome=event.outcome,
         ms=round(event.duration * 1000, 1),
         first_byte_ms=None

@@ -19,14 +19,15 @@ from duckservice.actors.circuit_breaker import CircuitBreaker
 from duckservice.actors.rate_limiter import RateLimiter
 from duckservice.actors.request_queue import RequestQueue
 from duckservice.asking import ask, tell
-from duckservice.call import Priority
+from duckservice.call import Priority, Submitter
 from duckservice.completion import AnyRequest, ChatRequest
+from duckservice.core.breaker_words import why_refused
 from duckservice.core.circuit_breaker import Closed, Open, Outcome, Permit
-from duckservice.core.limiter import Grant
+from duckservice.core.grants import Grant
 from duckservice.core.request_queue import Turn
 from duckservice.errors import CircuitOpen, DuckError
 from duckservice.events import EventSink
-from duckservice.spending import likely_usage
+from duckservice.spending import likely_usage, prompt_size
 from duckservice.tree import Guarded, Parts
 from supervisors import CallError, Reply
 
@@ -52,19 +53,31 @@ async def get_permissions(
     priority: Priority,
     *,
     yields: bool = False,
+    submitter: Submitter | None = None,
+    deadline: float | None = None,
 ) -> Permissions:
     """Wait for all permissions; when cancelled or refused, leave nothing behind.
 
-    Who *yields* waits behind others of its priority.
+    Who *yields* waits behind others of its priority, where submitters take turns.
 
     Raises:
         CircuitOpen: the provider's breaker refuses.
-        RateLimited: the request can never fit the rate limit.
+        RateLimited: the request can never fit the rate limit, or not before its
+            *deadline*.
         QueueFull: too many wait already.
         Unavailable, InternalError: an actor does not answer.
     """
     asking = _Asking(
-        parts, emit, guarded, priority, yields, _tokens_to_reserve(guarded, request)
+        parts,
+        emit,
+        guarded,
+        request.model,
+        priority,
+        yields,
+        tokens_to_reserve(guarded, request),
+        _input_to_reserve(guarded, request),
+        submitter,
+        deadline,
     )
     if asking.may_get_them_at_once():
         permissions = await asking.at_once()
@@ -80,9 +93,13 @@ class _Asking:
     parts: Parts
     emit: EventSink
     guarded: Guarded
+    model: str
     priority: Priority
     yields: bool
     tokens: int
+    input_tokens: int
+    submitter: Submitter | None
+    deadline: float | None
     turn: Turn | None = None
     permit: Permit | None = None
     grant: Grant | None = None
@@ -92,7 +109,7 @@ class _Asking:
         its = self.guarded.board
         return (
             len(its.turns) < its.max_concurrency
-            and isinstance(its.breaker, Closed)
+            and isinstance(its.breaker_of(self.model), Closed)
             and not self.parts.board.paused
         )
 
@@ -110,12 +127,21 @@ class _Asking:
                 guarded.config.name,
                 self.priority,
                 yields=self.yields,
+                submitter=self.submitter,
+                deadline=self.deadline,
             )
             sent.append(turn)
-            permit = guarded.breaker.send_request(CircuitBreaker.admit)
+            permit = guarded.breaker.send_request(CircuitBreaker.admit, self.model)
             sent.append(permit)
             grant = guarded.limiter.send_request(
-                RateLimiter.acquire, ticket, self.tokens, self.priority
+                RateLimiter.acquire,
+                ticket,
+                self.tokens,
+                self.priority,
+                input_tokens=self.input_tokens,
+                yields=self.yields,
+                submitter=self.submitter,
+                deadline=self.deadline,
             )
         except CallError:
             # Nobody has read them yet, so they will be skipped.
@@ -146,9 +172,10 @@ class _Asking:
             self._have(await self._ask_turn())
             self.permit = await self._ask_permit()
             self.grant = await self._ask_grant()
-            if self.permit.era != self.guarded.board.breaker.era:
-                # The breaker has opened while we waited for the limiter. What was
-                # permitted before must not be sent to a provider that has a rest.
+            if not self.guarded.board.stands(self.permit, trio.current_time()):
+                # While we waited for the limiter the breaker has opened, and what
+                # rests must be sent nothing; or our probe has expired, and another
+                # has its place.
                 self.permit = None
                 self.permit = await self._ask_permit()
         except BaseException:
@@ -158,27 +185,38 @@ class _Asking:
 
     async def _ask_turn(self) -> Turn:
         ticket, queue = next(_tickets), self.parts.queue
+        self.guarded.board.queued += 1
         lane, priority, yields = self.guarded.config.name, self.priority, self.yields
         try:
             return await ask(
                 lambda: queue.call(
-                    RequestQueue.enter, ticket, lane, priority, yields=yields
+                    RequestQueue.enter,
+                    ticket,
+                    lane,
+                    priority,
+                    yields=yields,
+                    submitter=self.submitter,
+                    deadline=self.deadline,
                 )
             )
         except trio.Cancelled:
             tell(self.emit, lambda: queue.cast(RequestQueue.forget, ticket))
             raise
+        finally:
+            self.guarded.board.queued -= 1
 
     async def _ask_permit(self) -> Permit:
         breaker, name = self.guarded.breaker, self.guarded.config.name
-        permit = await ask(lambda: breaker.call(CircuitBreaker.admit), provider=name)
+        permit = await ask(
+            lambda: breaker.call(CircuitBreaker.admit, self.model), provider=name
+        )
         if permit is not None:
             return permit
         # A probe that is out ends sooner than it expires; nobody knows when.
-        state = self.guarded.board.breaker
+        state = self.guarded.board.breaker_of(self.model)
         at = state.until if isinstance(state, Open) else None
         raise CircuitOpen(
-            f"{name!r} has failed too often, and is left alone for now",
+            f"{name!r} is left alone for now: {why_refused(state)}",
             provider=name,
             retry_after=None if at is None else max(0.0, at - trio.current_time()),
         )
@@ -188,7 +226,16 @@ class _Asking:
         tokens, priority = self.tokens, self.priority
         try:
             return await ask(
-                lambda: limiter.call(RateLimiter.acquire, ticket, tokens, priority),
+                lambda: limiter.call(
+                    RateLimiter.acquire,
+                    ticket,
+                    tokens,
+                    priority,
+                    input_tokens=self.input_tokens,
+                    yields=self.yields,
+                    submitter=self.submitter,
+                    deadline=self.deadline,
+                ),
                 provider=self.guarded.config.name,
             )
         except trio.Cancelled:
@@ -234,12 +281,24 @@ def _value(reply: Reply[T]) -> T | None:
         return None
 
 
-def _tokens_to_reserve(guarded: Guarded, request: AnyRequest) -> int:
-    limit = guarded.config.limits.tokens_per_minute
-    if limit is None:
+def tokens_to_reserve(guarded: Guarded, request: AnyRequest) -> int:
+    """Return how many tokens the rate limit sets aside for *request*."""
+    if not _knows_of_tokens(guarded):
         return 0
     usage = likely_usage(request)
-    if isinstance(request, ChatRequest) and request.max_tokens is None:
+    limits = (guarded.config.limits, guarded.config.key_limits)
+    most = [its.tokens_per_minute for its in limits if its.tokens_per_minute]
+    if most and isinstance(request, ChatRequest) and request.max_tokens is None:
         # What the client did not bound must not keep it from being sent at all.
-        return max(usage.input_tokens, min(usage.total_tokens, limit))
+        return max(usage.input_tokens, min(usage.total_tokens, *most))
     return usage.total_tokens
+
+
+def _input_to_reserve(guarded: Guarded, request: AnyRequest) -> int:
+    return prompt_size(request) if _knows_of_tokens(guarded) else 0
+
+
+def _knows_of_tokens(guarded: Guarded) -> bool:
+    """Say whether tokens are limited, by the config or by what the provider said."""
+    limiter = guarded.board.limiter
+    return limiter is not None and limiter.knows_of_tokens

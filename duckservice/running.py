@@ -31,11 +31,13 @@ from duckservice.actors.rate_limiter import RateLimiter
 from duckservice.actors.request_queue import RequestQueue
 from duckservice.asking import ask
 from duckservice.batches import Batches
+from duckservice.breaker_json import breaker_fields
+from duckservice.caching import CachingService
 from duckservice.completion import ModelInfo
 from duckservice.config import Config, ProviderConfig
 from duckservice.core.budget_book import BudgetState
-from duckservice.core.circuit_breaker import phase_name
 from duckservice.core.cost_sums import By, Sum, Summary
+from duckservice.core.grants import KeyStatistics
 from duckservice.core.pricing import usd
 from duckservice.durable import forgets, make_durable, open_opener
 from duckservice.errors import DuckError, InvalidRequest, NotFound, Unavailable
@@ -43,10 +45,10 @@ from duckservice.events import BreakerMoved, Event
 from duckservice.jobs import Jobs
 from duckservice.listing import ModelList
 from duckservice.offers import Offer, offer_fields, price_list_fields
+from duckservice.performance_fields import performance_fields
 from duckservice.providers.auth.key_state import HasKeys
 from duckservice.providers.base import Provider
 from duckservice.reload import changes
-from duckservice.service import Service
 from duckservice.store.base import Store
 from duckservice.store_slot import StoreSlot
 from duckservice.store_status import no_answer, store_status
@@ -70,7 +72,7 @@ class RestartRequested(Exception):
 
 @final
 @attrs.define(eq=False)
-class RunningService(Service):
+class RunningService(CachingService):
     """A service whose tree runs: requests (see `Service`), and a look inside."""
 
     root: Supervisor | None = None
@@ -113,8 +115,7 @@ class RunningService(Service):
             "queue": queue,
             "providers": {
                 name: {
-                    "breaker": phase_name(guarded.board.breaker),
-                    "enabled": phase_name(guarded.board.breaker) != "disabled",
+                    **breaker_fields(guarded.board, trio.current_time()),
                     "in_flight": len(guarded.board.turns),
                     "health": round(guarded.board.health.score, 3),
                 }
@@ -122,6 +123,7 @@ class RunningService(Service):
             },
             "jobs": await self._job_counts(),
             "store": await self._store_status(),
+            "cache": self.cache_status(),
             "cost_usd": usd(summary.total.cost),
         }
 
@@ -401,6 +403,7 @@ async def open_running(
             batches=service.batch_jobs.child(),
             gateway=None if gateway is None else gateway(service),
         )
+        spec = service.with_cache(spec, state_dir)
         async with open_supervisor(spec, on_event=seams.emit) as root:
             service.root = root
             yield service
@@ -452,14 +455,12 @@ def _crash(root: Supervisor, path: str) -> None:
 async def _provider(guarded: Guarded, cost: int | None) -> Json:
     its, config = guarded.board, guarded.config
     limiter = await ask(lambda: guarded.limiter.call(RateLimiter.statistics))
-    phase = phase_name(its.breaker)
     return {
         "name": config.name,
         "adapter": config.adapter,
         "models": list(config.models),
         "priority": config.priority,
-        "breaker": phase,
-        "enabled": phase != "disabled",
+        **breaker_fields(its, trio.current_time()),
         "in_flight": len(its.turns),
         "max_concurrency": config.max_concurrency,
         "health": round(its.health.score, 3),
@@ -477,7 +478,19 @@ async def _provider(guarded: Guarded, cost: int | None) -> Json:
             "blocked_s": None
             if limiter.blocked_until is None
             else round(limiter.blocked_until - trio.current_time(), 3),
+            "keys": [_key_limits(its) for its in limiter.keys],
         },
+        **await performance_fields(its.performance),
+    }
+
+
+def _key_limits(its: KeyStatistics) -> Json:
+    """Return what the rate limit of one of several keys has left."""
+    until = its.rests_until
+    return {
+        "available": its.requests_available,
+        "tokens_available": its.tokens_available,
+        "rests_s": None if until is None else round(until - trio.current_time(), 3),
     }
 
 
@@ -540,7 +553,12 @@ def _budget(state: BudgetState) -> Json:
     return {
         "name": rule.name,
         "window": rule.window,
-        "tag": None if rule.tag is None else "=".join(rule.tag),
+        "match": {
+            "tag": None if rule.tag is None else "=".join(rule.tag),
+            "submitter": rule.submitter,
+            "provider": rule.provider,
+            "model": rule.model,
+        },
         "limit_usd": usd(its.limit),
         "spent_usd": usd(its.settled),
         "reserved_usd": usd(its.reserved),

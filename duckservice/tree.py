@@ -40,10 +40,10 @@ from duckservice.actors.cost_tracker import CostTracker
 from duckservice.actors.rate_limiter import RateLimiter
 from duckservice.actors.request_queue import RequestQueue
 from duckservice.budgets import Budgets
-from duckservice.config import Config, ProviderConfig
-from duckservice.core.circuit_breaker import BreakerPolicy
+from duckservice.config import Config, ProviderConfig, keys_of
+from duckservice.core.breaker_policy import BreakerPolicy
 from duckservice.core.cost_sums import CostSums
-from duckservice.core.limiter import Limits
+from duckservice.core.grants import Limits
 from duckservice.events import EventSink, to_log
 from duckservice.ledger import LedgerBuffer
 from duckservice.providers.base import Provider
@@ -228,6 +228,9 @@ def _provider(guarded: Guarded, board: Board, seams: Seams) -> SupervisorSpec:
         refill_rate=config.rate_limit.refill_rate if config.rate_limit else None,
         requests_per_minute=config.limits.requests_per_minute,
         tokens_per_minute=config.limits.tokens_per_minute,
+        keys=len(keys_of(config)),
+        key_requests_per_minute=config.key_limits.requests_per_minute,
+        key_tokens_per_minute=config.key_limits.tokens_per_minute,
     )
     policy = BreakerPolicy(
         failure_threshold=config.breaker.failure_threshold,
@@ -236,6 +239,11 @@ def _provider(guarded: Guarded, board: Board, seams: Seams) -> SupervisorSpec:
         half_open_max=config.breaker.half_open_max,
         # A probe may take as long as a request may.
         probe_timeout=config.timeout.total,
+        failure_rate=config.breaker.failure_rate,
+        slow_call=config.breaker.slow_call,
+        slow_rate=config.breaker.slow_rate,
+        window=config.breaker.window,
+        min_requests=config.breaker.min_requests,
     )
     limiter, breaker = guarded.limiter, guarded.breaker
     return patient(
@@ -260,6 +268,7 @@ def _provider(guarded: Guarded, board: Board, seams: Seams) -> SupervisorSpec:
                     policy,
                     board,
                     seams.emit,
+                    by_model=config.breaker.scope == "model",
                 ),
             ),
             child("client", guarded.client.run),

@@ -68,9 +68,16 @@ FORBIDDEN = {
         "duckservice.running",
         "duckservice.gateway",
     },
-    "duckservice/service.py": ENGINES
-    | JOBS
-    | {"httpx", "starlette", "duckservice.gateway"},
+    **dict.fromkeys(
+        (
+            "duckservice/planning.py",
+            "duckservice/pursuit.py",
+            "duckservice/racing.py",
+            "duckservice/service.py",
+            "duckservice/streaming.py",
+        ),
+        ENGINES | JOBS | {"httpx", "starlette", "duckservice.gateway"},
+    ),
     **dict.fromkeys(
         (
             "duckservice/assembly.py",

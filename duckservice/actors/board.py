@@ -6,7 +6,8 @@ and routing and status read it. Where more than one task writes a field, all do 
 one thread, between two checkpoints.
 
 What must survive the crash of an actor is here too, as OTP keeps it in a
-table that the supervisor owns: turns under way, sums, the limiter's memory.
+table that the supervisor owns: turns under way, sums, the limiter's memory, and
+that a provider rests.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from collections.abc import Iterator
 
 import attrs
 
-from duckservice.core.circuit_breaker import BreakerState, Closed
+from duckservice.core.circuit_breaker import BreakerState, Closed, Permit, stands
 from duckservice.core.limiter import Limiter
+from duckservice.core.performance import PerformanceMonitor
 from duckservice.core.retry import RetryBudget
 from duckservice.core.route import Health
 
@@ -29,7 +31,11 @@ class ProviderBoard:
     name: str
     max_concurrency: int
     breaker: BreakerState = attrs.field(factory=Closed)
-    """Written by the breaker actor."""
+    """For all models that have none of their own; written by the breaker actor."""
+    breakers: dict[str, BreakerState] = attrs.field(factory=dict[str, BreakerState])
+    """By model, where each has its own; in the order in which they were last asked."""
+    breaker_starts: int = 0
+    """Incarnations of the breaker actor since one of its breakers last moved."""
     health: Health = attrs.field(factory=Health)
     """Written by the breaker actor."""
     health_at: float = 0.0
@@ -38,9 +44,23 @@ class ProviderBoard:
     """The container of the limiter actor that runs, or of the one that crashed."""
     turns: set[int] = attrs.field(factory=set[int])
     """The requests under way; each is written by the task that carries it."""
+    queued: int = 0
+    """Requests that wait for a turn; each counted by the task that carries it."""
     retry_budget: RetryBudget = attrs.field(factory=RetryBudget)
     requests: int = 0
     failures: int = 0
+    performance: PerformanceMonitor = attrs.field(factory=PerformanceMonitor)
+    """Written by the task that carries the request, when an attempt ends."""
+
+    def breaker_of(self, model: str) -> BreakerState:
+        """Return the state of the breaker that a request for *model* has to pass."""
+        return self.breakers.get(model, self.breaker)
+
+    def stands(self, permit: Permit, now: float) -> bool:
+        """Say whether a request may still be sent with *permit*."""
+        scope = permit.scope
+        state = self.breakers.get(scope) if scope else self.breaker
+        return state is not None and stands(state, now, permit)
 
     @property
     def load(self) -> float:
@@ -58,4 +78,5 @@ class Board:
     turn_ids: Iterator[int] = attrs.field(factory=lambda: itertools.count(1))
     """Shared by all incarnations of the queue, so that no turn is given twice."""
     eras: Iterator[int] = attrs.field(factory=lambda: itertools.count(0, 1 << 32))
-    """First eras of breakers: permits of a dead incarnation must not count."""
+    """First eras of breakers: permits of another one, or of one that is gone, must
+    not count."""

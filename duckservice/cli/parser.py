@@ -9,7 +9,9 @@ from typing import Any, Final, NamedTuple
 from duckservice.cli import (
     ask,
     batch,
+    budget,
     cancel,
+    chaos,
     completion,
     config,
     cost,
@@ -65,6 +67,7 @@ COMMANDS: Final = (
     Command("providers", "the providers", providers.arguments, providers.run),
     Command("models", "the models that can be asked", models.arguments, models.run),
     Command("cost", "what was spent", cost.arguments, cost.run),
+    Command("budget", "what may still be spent", budget.arguments, budget.run),
     Command("queue", "what waits", queue.arguments, queue.run),
     Command(
         "restart",
@@ -87,6 +90,12 @@ COMMANDS: Final = (
         "a show without key, config or network",
         demo.arguments,
         demo.run,
+    ),
+    Command(
+        "chaos",
+        "your config against providers that fail in every known way",
+        chaos.arguments,
+        chaos.run,
     ),
     Command(
         "completion",

@@ -44,6 +44,7 @@ def _summary(status: Mapping[str, Any]) -> Table:
         ("requests", f"{done}, {count(requests['in_flight'])} in flight"),
         ("queue", f"{count(queue['waiting'])} waiting ({depth})"),
         *_store(status),
+        *_cache(status),
         ("spent", money(status["cost_usd"])),
     )
     for name, text in rows:
@@ -64,6 +65,15 @@ def _store(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "store", f"in memory, {count(store['jobs'])} jobs"
     else:
         yield "store", f"{size(store['used_bytes'])}, {count(store['jobs'])} jobs"
+
+
+def _cache(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    cache = status.get("cache")
+    if cache is None:
+        return
+    kept = f"{count(cache['entries'])} replies, {size(cache['bytes'])}"
+    used = f"{count(cache['hits'])} hits, {count(cache['misses'])} misses"
+    yield "cache", f"{kept}; {used}, {count(cache['coalesced'])} coalesced"
 
 
 def providers_table(providers: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -98,14 +98,16 @@ def _retry(retry: RetryConfig) -> Iterator[Refused]:
 
 
 def _cache(cache: CacheConfig) -> Iterator[Refused]:
-    if cache.enabled:
+    if cache.enabled and cache.max_bytes < _CACHE_LEAST:
         yield Refused(
-            "true",
-            "only false, since this version has no cache yet",
-            key=("enabled",),
+            f"{cache.max_bytes} bytes, in which hardly a reply has room",
+            f"at least {_CACHE_LEAST >> 10}KiB, or enabled = false",
+            key=("max_bytes",),
         )
 
 
+_CACHE_LEAST: Final = 16 << 10
+_CACHE_SMALL: Final = 1 << 20
 _RETENTION_SHORT: Final = 3600.0
 
 _RULES: Final[Mapping[type, tuple[Rule, ...]]] = {
@@ -113,7 +115,7 @@ _RULES: Final[Mapping[type, tuple[Rule, ...]]] = {
     ServiceConfig: ((frozenset({"http"}), _service),),
     StoreConfig: ((frozenset({"url"}), _store),),
     RetryConfig: ((frozenset({"base_delay", "max_delay"}), _retry),),
-    CacheConfig: ((frozenset({"enabled"}), _cache),),
+    CacheConfig: ((frozenset({"enabled", "max_bytes"}), _cache),),
     **provider_rules.RULES,
 }
 
@@ -124,8 +126,28 @@ def warnings(config: Config, tables: Mapping[str, Any]) -> Iterator[str]:
     if not config.providers:
         yield 'no provider is configured: a mock provider, named "mock", answers'
     yield from _store_warnings(config.store)
+    yield from _cache_warnings(config)
     if config.service.token_file is not None:
         yield "service.token_file has no effect without service.http"
+
+
+def _cache_warnings(config: Config) -> Iterator[str]:
+    its = config.cache
+    if not its.enabled:
+        for name in ("persist", "coalesce"):
+            if getattr(its, name):
+                yield f"cache.{name} has no effect without cache.enabled"
+        return
+    if its.max_bytes < _CACHE_SMALL:
+        yield (
+            "cache.max_bytes is less than 1 MiB: a long reply, and the embeddings of"
+            " more than a few texts, have no room in the cache"
+        )
+    if its.persist and config.store.url == "memory":
+        yield (
+            'cache.persist writes replies to the disk, where store.url = "memory"'
+            " keeps nothing else"
+        )
 
 
 def _store_warnings(store: StoreConfig) -> Iterator[str]:

@@ -72,6 +72,16 @@ def test_what_is_asked_for_is_sent(duck, daemon):
     assert daemon.asked[0][1]["duck-priority"] == "low"
 
 
+@pytest.mark.parametrize("word", ["off", "refresh"])
+def test_the_cache_can_be_left_alone_or_refreshed(duck, daemon, word):
+    daemon.answers[CHAT] = STREAM
+    assert duck("ask", "--cache", word, "hi").status == 0
+    assert daemon.asked[-1][1]["duck-cache"] == word
+    assert duck("ask", "hi").status == 0
+    assert "duck-cache" not in daemon.asked[-1][1]
+    assert duck("ask", "--cache", "on", "hi").status == 2
+
+
 @pytest.mark.parametrize(
     ("words", "piped", "prompt"),
     [
@@ -100,6 +110,14 @@ def test_the_account_is_told_on_a_terminal_or_when_asked_for(duck, daemon):
     account = "openai · 1,200 in, 34 out tokens · $0.00123\n"
     assert duck("ask", "hi", terminal=True).err == account
     assert duck("ask", "hi", "--verbose").err == account
+
+
+def test_a_reply_from_the_cache_is_told_as_one(duck, daemon):
+    daemon.answers[CHAT] = STREAM
+    daemon.headers |= {
+        "Duck-Cache": "hit", "Duck-Attempts": "0", "Duck-Cost-Usd": "0",
+    }  # fmt: skip
+    assert duck("ask", "hi", "-v").err.endswith(" · $0.00 · from the cache\n")
 
 
 def test_the_whole_reply_can_be_had_at_once(duck, daemon):

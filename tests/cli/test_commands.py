@@ -109,6 +109,15 @@ def test_a_picture_for_people_and_the_data_for_programs(
     assert "\x1b" not in plain.out
 
 
+def test_the_status_says_what_the_cache_holds_and_how_often_it_was_of_use(duck, daemon):
+    cache = {"entries": 1200, "bytes": 3 << 20, "hits": 7, "misses": 5, "coalesced": 2}
+    daemon.answers["GET /v1/status"] = fake_daemon.STATUS | {"cache": cache}
+    shown = " ".join(duck("status").out.split())
+    assert "1,200 replies, 3.0 MiB; 7 hits, 5 misses, 2 coalesced" in shown
+    daemon.answers["GET /v1/status"] = fake_daemon.STATUS | {"cache": None}
+    assert "replies" not in duck("status").out
+
+
 def test_on_a_terminal_the_same_is_coloured_unless_no_color_is_set(duck, daemon):
     without = duck("status", terminal=True).out
     assert "\x1b[3" not in without

@@ -151,6 +151,7 @@ def test_every_complaint_comes_at_once_with_key_found_and_allowed():
         jitter = 1
         [cache]
         enabled = true
+        max_bytes = "8KiB"
         [routing]
         strategy = "cheapst"
         fallbacks = { a = ["", 5] }
@@ -178,7 +179,7 @@ def test_every_complaint_comes_at_once_with_key_found_and_allowed():
         "routing.strategy",
         "routing.fallbacks.a[0]",
         "routing.fallbacks.a[1]",
-        "cache.enabled",
+        "cache.max_bytes",
         "log.level",
     ]
     assert found["queue.max_size"] == (
@@ -199,6 +200,7 @@ def test_a_wrong_key_does_not_hide_what_is_wrong_with_the_others_together():
     access = { mode = 600, group = "ducks" }
     [cache]
     enabled = true
+    max_bytes = "1KiB"
     ttl = "for ever"
     [retry]
     base_delay = "1 s and a bit"
@@ -213,8 +215,8 @@ def test_a_wrong_key_does_not_hide_what_is_wrong_with_the_others_together():
         "service.http",
         "service.drain_grace",
         "service.access.mode",  # and nothing about the group that it has
-        "cache.enabled",
         "cache.ttl",
+        "cache.max_bytes",
         "retry.base_delay",  # by which max_delay cannot be judged
         "providers.local.base_url",
         "providers.local.priority",
@@ -273,7 +275,6 @@ def test_any_text_is_read_or_refused(text):
 @pytest.mark.parametrize(
     ("text", "key", "reason"),
     [
-        ("cache.enabled = true", "cache.enabled", "no cache yet"),
         ("service.http = '127.0.0.1:8731'", "service.http", "not listen on TCP"),
         ("store.url = 'postgresql://u:canary@h/d'", "store.url", "not available"),
         ("store.url = 'mysql://canary'", "store.url", "sqlite"),
@@ -292,11 +293,29 @@ def test_what_this_version_does_not_do_is_refused_and_not_ignored(text, key, rea
     [
         ("store.url = 'memory'\nstore.max_bytes = '1GiB'", "store.max_bytes"),
         ("service.token_file = '/x/y'", "service.token_file"),
+        ("cache.persist = true", "cache.persist"),
+        ("cache.coalesce = true", "cache.coalesce"),
+        ("cache.enabled = true\ncache.max_bytes = '64KiB'", "cache.max_bytes"),
+        (
+            "cache = { enabled = true, persist = true }\nstore.url = 'memory'",
+            "cache.persist",
+        ),
     ],
 )
 def test_what_has_no_effect_yet_is_warned_about(text, warned):
     [warning] = read(f"{text}\n[providers.mock]").warnings
     assert warned in warning
+
+
+def test_a_cache_in_which_no_reply_has_room_is_refused():
+    text = "cache = { enabled = true, max_bytes = '8KiB' }"
+    assert "at least 16KiB" in complaints(text)["cache.max_bytes"]
+    assert read(text.replace("true", "false")).cache.max_bytes == 8 << 10
+
+
+def test_a_cache_is_nothing_to_warn_about():
+    text = "cache = { enabled = true, persist = true, coalesce = true }"
+    assert not read(f"{text}\n[providers.mock]").warnings
 
 
 def test_where_and_how_many_jobs_are_kept_is_nothing_to_warn_about():

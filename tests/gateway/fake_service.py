@@ -147,6 +147,9 @@ class FakeService:
         self._note("costs", by, since)
         return {"by": by}
 
+    def budgets(self):
+        return [{"name": "daily"}]
+
     async def providers(self):
         return ({"name": "openai"},)
 

@@ -52,6 +52,7 @@ def app(service, control):
         ("/v1/status", {"state": "running"}),
         ("/v1/tree", {"name": "root"}),
         ("/v1/providers", {"providers": [{"name": "openai"}]}),
+        ("/v1/budgets", {"budgets": [{"name": "daily"}]}),
         ("/v1/queue", {"waiting": 0}),
     ],
 )

@@ -121,13 +121,16 @@ async def test_the_headers_say_what_the_body_does_not(autojump_clock) -> None:
     ]
     async with job_app() as (_, ask):
         await trio.sleep(100)
-        reply = await ask("POST", "/v1/jobs", submission(**NEVER), headers)
+        # A limit of its cost needs a job whose cost has a bound.
+        bounded = submission(**NEVER)
+        bounded["request"]["max_tokens"] = 9
+        reply = await ask("POST", "/v1/jobs", bounded, headers)
         job = reply.json()
         assert reply.headers["x-request-id"] == "mine"
         assert (job["priority"], job["max_cost_usd"]) == ("low", "0.5")
         assert job["tags"] == {"team": "core", "app": "x"}
         assert job["deadline"] == pytest.approx(EPOCH + trio.current_time() + 60, abs=1)
-        body = submission(priority="high", tags={"app": "y"}, **NEVER)
+        body = bounded | {"priority": "high", "tags": {"app": "y"}}
         job = (await ask("POST", "/v1/jobs", body, headers)).json()
         assert job["priority"] == "high"
         assert job["tags"] == {"team": "core", "app": "y"}

@@ -53,6 +53,7 @@ def test_every_header_is_read():
         max_cost=1_250_000_000_000,
         deadline=52.5,
         request_id="req/1",
+        cache="refresh",
     )
 
 
@@ -205,7 +206,6 @@ def test_a_report_becomes_headers():
         b"x-request-id": b"req-1",
         b"duck-job": b"job-1",
         b"duck-provider": b"openai",
-        b"duck-cache": b"miss",
         b"duck-attempts": b"2",
         b"duck-queue-ms": b"12",
     }
@@ -214,6 +214,23 @@ def test_a_report_becomes_headers():
     assert dict(report_headers(report)) == headers | cost
     report.cost = None
     assert dict(report_headers(report)) == headers
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_an_answer_from_the_cache_says_so_and_that_it_costs_nothing(streaming):
+    report = CallReport(job="job-1", request_id="req-1", cost=0, cache="hit")
+    headers = dict(report_headers(report, streaming=streaming))
+    assert headers[b"duck-cache"] == b"hit"
+    assert headers[b"duck-cost-usd"] == b"0"
+    assert headers[b"duck-attempts"] == b"0"
+
+
+def test_an_answer_that_the_cache_did_not_have_says_so():
+    report = CallReport(job="job-1", request_id="req-1", cost=7, cache="miss")
+    assert dict(report_headers(report))[b"duck-cache"] == b"miss"
+    head = dict(report_headers(report, streaming=True))
+    assert head[b"duck-cache"] == b"miss"
+    assert b"duck-cost-usd" not in head
 
 
 @given(value=st.text())

@@ -114,11 +114,11 @@ async def test_an_actor_that_dies_of_every_request_is_its_own_providers_affair(
 ) -> None:
     works = getattr(actor, method)
 
-    def admit_or_acquire(self, *args):
+    def admit_or_acquire(self, *args, **more):
         if self.provider == "a":
             msg = "a bug"
             raise RuntimeError(msg)
-        return works(self, *args)
+        return works(self, *args, **more)
 
     admit_or_acquire.__qualname__ = works.__qualname__
     monkeypatch.setattr(actor, method, admit_or_acquire)

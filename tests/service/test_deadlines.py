@@ -60,12 +60,19 @@ async def test_it_ends_the_wait_for_a_turn(autojump_clock) -> None:
         await at_rest(service)
 
 
-async def test_it_ends_the_wait_for_the_rate_limit(autojump_clock) -> None:
+async def test_who_cannot_be_in_time_for_the_rate_limit_is_told_so_at_once(
+    autojump_clock,
+) -> None:
     limit = RateLimitConfig(capacity=1, refill_rate=0.01)
     config = mock_config("a", rate_limit=limit)
     async with running(config, a=MockProvider("a")) as (service, _):
         await service.complete(chat())
-        await expect_the_deadline(service)
+        since = trio.current_time()
+        with pytest.raises(RateLimited) as info:
+            await service.complete(chat(), CallOptions(deadline=since + DEADLINE))
+        assert trio.current_time() == since
+        assert info.value.retry_after == pytest.approx(100.0)
+        assert info.value.provider == "a"
         assert service.parts.board.providers["a"].requests == 1
         await at_rest(service)
 

@@ -102,6 +102,10 @@ class ServiceApi(Protocol):
         """Return what was spent since then (seconds since the epoch)."""
         ...
 
+    def budgets(self) -> Sequence[Mapping[str, Any]]:
+        """Return what is left of each budget."""
+        ...
+
     async def providers(self) -> Sequence[Mapping[str, Any]]:
         """Return each provider, its health and its account."""
         ...

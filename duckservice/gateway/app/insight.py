@@ -37,6 +37,7 @@ class Insight:
             Route("/v1/status", self.status),
             Route("/v1/tree", self.tree),
             Route("/v1/costs", self.costs),
+            Route("/v1/budgets", self.budgets),
             Route("/v1/providers", self.providers),
             Route("/v1/queue", self.queue),
         ]
@@ -67,6 +68,10 @@ class Insight:
         since = query.get("since")
         moment = None if since is None else parse_since(since, self.wall_clock())
         return json_value(await self.service.costs(query.get("by", "provider"), moment))
+
+    async def budgets(self, _: Request) -> Response:
+        """Answer what is left of each budget."""
+        return json_value({"budgets": list(self.service.budgets())})
 
     async def providers(self, _: Request) -> Response:
         """Answer with each provider."""
