@@ -70,9 +70,11 @@ class AttemptWatch(Protocol):
         """How many attempts this call may make."""
         ...
 
-    @property
-    def asked_before(self) -> str | None:
-        """Whom an earlier call for the same has asked: asking again is a retry."""
+    def asked_before(self, provider: str) -> bool:
+        """Say whether *provider* has failed an earlier call for the same just now.
+
+        To ask it again is a retry.
+        """
         ...
 
     def permitted(self, provider: str) -> None:

@@ -12,11 +12,11 @@ from typing import TypeVar, final
 import attrs
 import trio
 
-from duckservice.actors.job_board import JobBoard, RunningJob
+from duckservice.actors.job_board import RETRY_MEMORY, JobBoard, RunningJob
 from duckservice.call import AttemptEnd, AttemptInfo, NotBegun
 from duckservice.completion import Usage
 from duckservice.core.job import IllegalTransition, JobError, Settlement
-from duckservice.errors import InternalError, NotFound, Unavailable
+from duckservice.errors import InternalError, NotFound, ProviderError, Unavailable
 from duckservice.job_verdict import counts
 from duckservice.store.base import (
     Fail,
@@ -32,9 +32,6 @@ STORE_PAUSE = 1.0
 
 BEGIN_MAX = 30.0
 """Seconds in which the store must have written an attempt down: a disk may hang."""
-
-RETRY_MEMORY = 60.0
-"""Seconds after which an attempt is no retry any more: the retry budget's minute."""
 
 T = TypeVar("T")
 
@@ -54,6 +51,8 @@ class JobAttempts:
     """Attempts that this run has used up."""
     refused: Outcome | None = None
     """What becomes of the job where the store did not let an attempt begin."""
+    memory_left: float = 0.0
+    """Seconds for which asking somebody again, whom it wanted to ask, is a retry."""
     _end: AttemptEnd | None = None
     """How the current one has ended, if it has."""
     _sent: bool = False
@@ -70,24 +69,26 @@ class JobAttempts:
         """How many attempts are left to this run."""
         return self.its.job.max_attempts - self.its.job.attempt
 
-    @property
-    def asked_before(self) -> str | None:
-        """Whom the job's last attempt has asked, if it is tried again for a failure.
+    def asked_before(self, provider: str) -> bool:
+        """Say whether *provider* has failed the job within the last minute.
 
         An attempt that was lost leaves no error: who died was not the provider. One
         that failed more than a minute ago counts no more: retries are limited in
         every minute, and what has waited through an outage is to go on after it.
         """
-        job = self.its.job
-        return job.provider if job.attempt and self.memory_left > 0 else None
+        left = self._memory_of(provider)
+        self.memory_left = max(self.memory_left, left)
+        return left > 0
 
-    @property
-    def memory_left(self) -> float:
-        """Seconds for which a new attempt of the job is a retry of its last failure."""
-        errors = self.its.job.errors
-        if not errors:
-            return 0.0
-        return errors[-1].at + RETRY_MEMORY - self.wall_clock()
+    def _memory_of(self, provider: str) -> float:
+        """Return the seconds for which asking *provider* is a retry."""
+        ago = trio.current_time() - self.board.failed_at(self.its.job.id, provider)
+        job, left = self.its.job, RETRY_MEMORY - ago
+        if job.attempt and job.errors and job.provider == provider:
+            # In another life of the process, perhaps.
+            before = self.wall_clock() - job.errors[-1].at
+            left = max(left, RETRY_MEMORY - before)
+        return left
 
     def permitted(self, provider: str) -> None:  # noqa: ARG002 - the protocol's
         """Take note that the turn has come: the next job may be claimed."""
@@ -121,6 +122,9 @@ class JobAttempts:
         self._end = end
         if not counts(end.error):
             self.used -= 1
+        error = end.error
+        if isinstance(error, ProviderError) and error.provider is not None:
+            self.board.note_failure(self.its.job.id, error.provider)
 
     # What its task asks.
 

@@ -85,11 +85,6 @@ class Pursuit(Generic[R]):
     _replaced: set[str] = attrs.field(factory=set[str])
     """Models that another one stands in for, since they were the wrong ones."""
 
-    def __attrs_post_init__(self) -> None:
-        watch = self.call.options.watch
-        if watch is not None and watch.asked_before is not None:
-            self._tried.add(watch.asked_before)
-
     async def run(self, send: Callable[[Attempt, R], Awaitable[T]]) -> Won[T, R]:
         """Return the first reply.
 
@@ -164,7 +159,13 @@ class Pursuit(Generic[R]):
         """
         if not self._is_affordable(step.guarded, step.request):
             return False
-        return step.provider not in self._tried or _spend_retry(step.guarded)
+        return not self._was_asked(step.guarded) or _spend_retry(step.guarded)
+
+    def _was_asked(self, guarded: Guarded) -> bool:
+        """Say whether the provider was asked in this call, or in one before it."""
+        name, watch = guarded.config.name, self.call.options.watch
+        before = watch is not None and watch.asked_before(name)
+        return before or name in self._tried
 
     async def _ask(
         self, step: Step[R], send: Callable[[Attempt, R], Awaitable[T]]
@@ -213,7 +214,7 @@ class Pursuit(Generic[R]):
         return f"{what} ({last.code}); {step.why}"
 
     def _earn_retry(self, guarded: Guarded) -> None:
-        if guarded.config.name not in self._tried:
+        if not self._was_asked(guarded):
             self._tried.add(guarded.config.name)
             its = guarded.board
             its.retry_budget = retry.earn(its.retry_budget, trio.current_time())

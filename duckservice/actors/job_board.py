@@ -8,6 +8,7 @@ ended, so that nothing is claimed beyond what can run and nothing is forgotten.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Literal, TypeAlias
 
@@ -55,6 +56,10 @@ class RunningJob:
         self.scope.cancel()
 
 
+RETRY_MEMORY = 60.0
+"""Seconds after which an attempt is no retry any more: the retry budget's minute."""
+
+
 @attrs.define(eq=False)
 class JobBoard:
     """What runs, and whether more may begin."""
@@ -75,6 +80,10 @@ class JobBoard:
     )
     _moved: dict[str, float] = attrs.field(factory=dict[str, float])
     """Deadlines that were moved between a claim and the news of it."""
+    _failed: OrderedDict[tuple[str, str], float] = attrs.field(
+        factory=OrderedDict[tuple[str, str], float]
+    )
+    """When a job was refused by a provider, on trio's clock; the latest last."""
     _idle: trio.Event = attrs.field(factory=trio.Event)
 
     def __len__(self) -> int:
@@ -138,6 +147,21 @@ class JobBoard:
             its.provider == provider and not its.permitted
             for its in self._running.values()
         )
+
+    def note_failure(self, job: str, provider: str) -> None:
+        """Take note that *provider* has failed a job: to ask it again is a retry.
+
+        Also where the job keeps no record of it, as of a 429.
+        """
+        now = trio.current_time()
+        self._failed[job, provider] = now
+        self._failed.move_to_end((job, provider))
+        while next(iter(self._failed.values())) + RETRY_MEMORY <= now:
+            self._failed.popitem(last=False)
+
+    def failed_at(self, job: str, provider: str) -> float:
+        """Return when *provider* has failed a job in this process; -inf: it has not."""
+        return self._failed.get((job, provider), -math.inf)
 
     async def wait_idle(self) -> None:
         """Wait until nothing runs."""

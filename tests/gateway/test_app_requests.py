@@ -53,6 +53,7 @@ async def test_a_chat_request_reaches_the_service_and_its_reply_the_client(
         "x-request-id": "r-1",
         "duck-job": "job-1",
         "duck-provider": "openai",
+        "duck-cache": "miss",
         "duck-attempts": "2",
         "duck-queue-ms": "12",
         "duck-cost-usd": "0.0012345",

@@ -206,6 +206,7 @@ def test_a_report_becomes_headers():
         b"x-request-id": b"req-1",
         b"duck-job": b"job-1",
         b"duck-provider": b"openai",
+        b"duck-cache": b"miss",
         b"duck-attempts": b"2",
         b"duck-queue-ms": b"12",
     }

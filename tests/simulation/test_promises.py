@@ -72,10 +72,6 @@ def test_in_mixed_weather_everything_holds() -> None:
     kept("mixed", "I22", "I24", "I25", "I26", "I30", "I31", minutes=10, seed=6)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a job that waited for a Retry-After is asked again as if for the first time",
-)
 def test_jobs_that_come_back_after_a_429_take_from_the_retry_budget() -> None:
     world = attrs.evolve(
         WORLDS["storm"],

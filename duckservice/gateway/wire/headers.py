@@ -117,9 +117,9 @@ def report_headers(report: CallReport, *, streaming: bool = False) -> list[Heade
         (b"duck-provider", header_value(report.provider)),
         (b"duck-attempts", b"%d" % report.attempts),
         (b"duck-queue-ms", b"%d" % round(report.queued * 1000)),
+        # A miss as well where there is no cache: a client need not tell these apart.
+        (b"duck-cache", (report.cache or "miss").encode()),
     ]
-    if report.cache is not None:
-        headers.append((b"duck-cache", report.cache.encode()))
     if report.cost is not None and (not streaming or report.cache == "hit"):
         headers.append((b"duck-cost-usd", usd(report.cost).encode()))
         if report.cost_estimated:
