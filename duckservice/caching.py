@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from duckservice.attempt import Call
 from duckservice.cache_key import key_of
 from duckservice.cache_recording import Recorder
 from duckservice.cache_reply import (
@@ -30,7 +29,7 @@ from duckservice.cache_reply import (
     whole_of,
 )
 from duckservice.cache_streams import Batch, Recording, Replay
-from duckservice.call import Answer, CallOptions, CallReport, StreamAnswer
+from duckservice.call import Answer, Call, CallOptions, CallReport, StreamAnswer
 from duckservice.completion import (
     AnyRequest,
     ChatRequest,

@@ -138,6 +138,32 @@ class CallReport:
     """Whether the reply was kept; None where the cache was not asked."""
 
 
+@attrs.define(eq=False)
+class Call:
+    """One request of a client, over all its attempts."""
+
+    options: CallOptions
+    report: CallReport
+    unpriced: bool = False
+    """Whether an attempt had a cost that is not known, so that there is no sum."""
+    at_most: int = 0
+    """Picodollars that the attempts so far, those under way included, may cost; kept
+    only where the caller has set a limit."""
+    _entries: int = 0
+
+    def new_entry(self) -> str:
+        """Return an id for the ledger that no other attempt has, sent or not."""
+        self._entries += 1
+        return f"{self.report.job}.{self._entries}"
+
+    def charge(self, cost: int | None, *, estimated: bool) -> None:
+        """Add what an attempt has cost: *cost*, None if that is not known."""
+        report = self.report
+        self.unpriced |= cost is None
+        report.cost = None if self.unpriced else (report.cost or 0) + (cost or 0)
+        report.cost_estimated |= estimated
+
+
 @attrs.frozen
 class Answer(Generic[T]):
     """A reply and the account of it."""

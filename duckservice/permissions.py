@@ -139,6 +139,7 @@ class _Asking:
                 self.tokens,
                 self.priority,
                 input_tokens=self.input_tokens,
+                model=self.model,
                 yields=self.yields,
                 submitter=self.submitter,
                 deadline=self.deadline,
@@ -232,6 +233,7 @@ class _Asking:
                     tokens,
                     priority,
                     input_tokens=self.input_tokens,
+                    model=self.model,
                     yields=self.yields,
                     submitter=self.submitter,
                     deadline=self.deadline,
@@ -283,7 +285,7 @@ def _value(reply: Reply[T]) -> T | None:
 
 def tokens_to_reserve(guarded: Guarded, request: AnyRequest) -> int:
     """Return how many tokens the rate limit sets aside for *request*."""
-    if not _knows_of_tokens(guarded):
+    if not _knows_of_tokens(guarded, request.model):
         return 0
     usage = likely_usage(request)
     limits = (guarded.config.limits, guarded.config.key_limits)
@@ -295,10 +297,10 @@ def tokens_to_reserve(guarded: Guarded, request: AnyRequest) -> int:
 
 
 def _input_to_reserve(guarded: Guarded, request: AnyRequest) -> int:
-    return prompt_size(request) if _knows_of_tokens(guarded) else 0
+    return prompt_size(request) if _knows_of_tokens(guarded, request.model) else 0
 
 
-def _knows_of_tokens(guarded: Guarded) -> bool:
-    """Say whether tokens are limited, by the config or by what the provider said."""
+def _knows_of_tokens(guarded: Guarded, model: str) -> bool:
+    """Say whether tokens are limited, by the config or by what was told of *model*."""
     limiter = guarded.board.limiter
-    return limiter is not None and limiter.knows_of_tokens
+    return limiter is not None and limiter.knows_of_tokens(model)

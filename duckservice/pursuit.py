@@ -13,7 +13,8 @@ from typing import Generic, TypeVar, final
 import attrs
 import trio
 
-from duckservice.attempt import Attempt, Call, open_attempt
+from duckservice.attempt import Attempt
+from duckservice.call import Call
 from duckservice.completion import (
     AnyRequest,
     ChatRequest,
@@ -37,6 +38,7 @@ from duckservice.errors import (
     Unavailable,
 )
 from duckservice.events import EventSink
+from duckservice.opening import open_attempt
 from duckservice.planning import Plan, Planner, Step
 from duckservice.providers.auth.keys import OtherKey
 from duckservice.providers.sending import may_be_accepted

@@ -16,8 +16,8 @@ from typing import TypeVar
 import attrs
 import trio
 
-from duckservice.attempt import Attempt, Call, settled
-from duckservice.call import Answer, CallOptions, CallReport, StreamAnswer
+from duckservice.attempt import Attempt, settled
+from duckservice.call import Answer, Call, CallOptions, CallReport, StreamAnswer
 from duckservice.completion import (
     AnyRequest,
     ChatRequest,

@@ -70,6 +70,9 @@ FORBIDDEN = {
     },
     **dict.fromkeys(
         (
+            "duckservice/attempt.py",
+            "duckservice/attempt_money.py",
+            "duckservice/opening.py",
             "duckservice/planning.py",
             "duckservice/pursuit.py",
             "duckservice/racing.py",
@@ -85,6 +88,10 @@ FORBIDDEN = {
             "duckservice/batch_lines.py",
             "duckservice/batch_result.py",
             "duckservice/batch_values.py",
+            "duckservice/cache_json.py",
+            "duckservice/cache_key.py",
+            "duckservice/cache_recording.py",
+            "duckservice/cache_reply.py",
             "duckservice/job_json.py",
             "duckservice/job_verdict.py",
         ),

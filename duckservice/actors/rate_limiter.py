@@ -63,11 +63,12 @@ class RateLimiter:
         priority: Priority,
         *,
         input_tokens: int = 0,
+        model: str = "",
         yields: bool = False,
         submitter: Submitter | None = None,
         deadline: float | None = None,
     ) -> Reply[Grant]:
-        """Grant one request of up to *tokens* tokens, now or later.
+        """Grant one request to *model*, of up to *tokens* tokens, now or later.
 
         *ticket* is the caller's, and unique; *deadline* is on trio's clock. Fails with
         `RateLimited` what can never fit (not retryable) and what would not be granted
@@ -82,6 +83,7 @@ class RateLimiter:
             ticket,
             priority,
             input_tokens=input_tokens,
+            model=model,
             yields=yields,
             submitter=whose_turn(submitter),
             deadline=math.inf if deadline is None else deadline,
@@ -150,7 +152,7 @@ class RateLimiter:
     def learn(
         self, hints: RateHints, key: int = ANY_KEY, *, grant: Grant | None = None
     ) -> None:
-        """Take what a response to *grant*, sent with *key*, says of the limits."""
+        """Take what a response to *grant*, sent with *key*, says of its model's limits."""
         self._limiter.learn(self._clock(), hints, key, grant=grant)
         self._grant_due()
 

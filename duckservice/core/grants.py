@@ -7,8 +7,9 @@ from typing import TypeAlias
 import attrs
 from attrs.validators import ge, gt, optional
 
-from duckservice.core.allowance import Cost, Holding
+from duckservice.core.allowance import Holding
 from duckservice.core.token_bucket import Never
+from duckservice.core.told_group import Cost
 from duckservice.core.waiting_line import PATIENCE
 
 ANY_KEY = -1
@@ -63,6 +64,8 @@ class Grant:
     number: int = 0
     """Later grants have higher ones."""
     at: float = 0.0
+    model: str = ""
+    """What the request is for: what its answer tells of limits is about that."""
     settled: bool = False
     whole: Holding | None = attrs.field(default=None, repr=False)
     """What was taken of the provider's limits."""
@@ -104,6 +107,20 @@ class KeyStatistics:
 
 
 @attrs.frozen(kw_only=True)
+class ModelStatistics:
+    """What the provider has told of one model; None is unlimited, or not told.
+
+    Models whose limits look the same have one count, which is shown for each.
+    """
+
+    model: str
+    requests_limit: int | None
+    tokens_limit: int | None
+    requests_available: int | None
+    tokens_available: int | None
+
+
+@attrs.frozen(kw_only=True)
 class LimiterStatistics:
     """What the dashboard shows of a limiter; None is unlimited."""
 
@@ -113,6 +130,8 @@ class LimiterStatistics:
     tokens_available: int | None
     keys: tuple[KeyStatistics, ...] = ()
     """Empty where there are not several."""
+    told: tuple[ModelStatistics, ...] = ()
+    """Of each model of which the provider has told something, by name."""
 
 
 def cost_of(tokens: int, input_tokens: int) -> Cost:

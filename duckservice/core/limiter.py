@@ -3,9 +3,10 @@
 All limits must allow a request (see `rooms`), and a grant takes from all of them or
 from none. Who must wait does so in one line (see `waiting_line`). The *head* is who
 is next there. While it waits for room, others that fit may go ahead, if it is not put
-off by that: when it is ready, there is room for both. They are looked for by size, so
-that a thousand large requests do not hide a small one behind them: in sizes of 1, 2
-to 3, 4 to 7 tokens and so on the first one each.
+off by that: when it is ready, there is room for both. They are looked for by model and
+size, so that a thousand requests that are large, or whose model has nothing left, do not
+hide others behind them: of each model, in sizes of 1, 2 to 3, 4 to 7 tokens and so on,
+the first one.
 
 Who has a deadline and will not be ready by then is told so at once; who waits and
 whose deadline passes, or cannot be kept any more, leaves the line.
@@ -19,11 +20,11 @@ import heapq
 import math
 from collections.abc import Iterator
 from itertools import count
-from typing import Generic
+from typing import Generic, TypeAlias
 
 import attrs
 
-from duckservice.core.allowance import Cost
+from duckservice.core.allowance import Ahead, Ask
 from duckservice.core.grants import (
     ANY_KEY,
     Acquired,
@@ -44,6 +45,12 @@ from duckservice.core.waiting_line import Priority, WaitingLine
 SET_ASIDE_MAX = 3600.0
 """A key is tried again after so many seconds, whatever was said of it."""
 
+LANES_MAX = 128
+"""Who waits when there are so many models and sizes is looked for by size alone."""
+
+Lane: TypeAlias = tuple[str, int]
+"""A model, or "", and a size."""
+
 
 @attrs.frozen(kw_only=True)
 class LimiterMemory:
@@ -62,9 +69,10 @@ class Limiter(Generic[W]):
         self.limits = limits
         self._rooms = memory.rooms if memory else Rooms.of(limits, now)
         self._line = self._new_line()
-        self._by_size: dict[int, WaitingLine[W]] = {}
-        self._cost_of: dict[W, Cost] = {}
-        self._waiting_cost = [0, 0, 0, 0]
+        self._lanes: dict[Lane, WaitingLine[W]] = {}
+        self._lane_of: dict[W, Lane] = {}
+        self._asks: dict[W, Ask] = {}
+        self._waiting_cost: dict[str, list[int]] = {}
         self._deadlines: list[tuple[float, int, W]] = []
         self._deadline_of: dict[W, int] = {}
         self._entries = count(1)
@@ -80,11 +88,12 @@ class Limiter(Generic[W]):
         priority: Priority = "normal",
         *,
         input_tokens: int = 0,
+        model: str = "",
         yields: bool = False,
         submitter: Submitters = ANYBODY,
         deadline: float = math.inf,
     ) -> Acquired:
-        """Grant one request with up to *tokens* tokens, or let *waiter* wait for it.
+        """Grant one request to *model*, of up to *tokens*, or let *waiter* wait for it.
 
         *input_tokens* of them are the prompt's. What can never fit is answered
         `Never` at once, and what is not ready by its *deadline*, `Late`.
@@ -92,24 +101,27 @@ class Limiter(Generic[W]):
         Raises:
             ValueError: *waiter* waits already.
         """
-        cost = cost_of(tokens, input_tokens)
+        ask = Ask(cost_of(tokens, input_tokens), model)
         most = self._rooms.most_tokens
         if most is not None and tokens > most:
             return Never(most)
-        if not self._cost_of:
-            place = self._rooms.place(now, cost)
+        if not self._asks:
+            place = self._rooms.place(now, ask)
             if place.at <= now:
-                return self._rooms.grant(now, cost, place.key)
-        if len(self._cost_of) >= self.limits.waiting_max:
+                return self._rooms.grant(now, ask, place.key)
+        if len(self._asks) >= self.limits.waiting_max:
             return LineFull(self.limits.waiting_max)
-        if deadline < math.inf and not self._may_pass(now, cost):
+        if deadline < math.inf and not self._may_pass(now, ask):
             ahead = self._line.ahead(
                 now, priority, yields=yields, submitter=submitter, deadline=deadline
             )
-            ready_at = self._expected_at(now, cost, ahead)
+            ready_at = self._expected_at(now, ask, ahead)
             if ready_at > deadline:
                 return Late(ready_at)
-        for line in (self._line, self._of_size(cost)):
+        lane = self._lane(ask)
+        if lane not in self._lanes:
+            self._lanes[lane] = self._new_line()
+        for line in (self._line, self._lanes[lane]):
             line.enter(
                 now,
                 priority,
@@ -118,7 +130,7 @@ class Limiter(Generic[W]):
                 submitter=submitter,
                 deadline=deadline,
             )
-        self._note(waiter, cost, deadline)
+        self._note(waiter, ask, lane, deadline)
         return Waits()
 
     def due(self, now: float) -> list[tuple[W, Grant | Late]]:
@@ -128,7 +140,7 @@ class Limiter(Generic[W]):
         self._wakeup = None
         answered: list[tuple[W, Grant | Late]] = [*self._leave_late(now)]
         while (head := self._line.next()) is not None:
-            place = self._rooms.place(now, self._cost_of[head])
+            place = self._rooms.place(now, self._asks[head])
             if place.at <= now:
                 self._line.pop()
                 answered.append(self._grant(now, head, place))
@@ -151,7 +163,7 @@ class Limiter(Generic[W]):
         if head is None:
             return None
         if self._wakeup is None:
-            place = self._rooms.place(now, self._cost_of[head])
+            place = self._rooms.place(now, self._asks[head])
             first = min(
                 (at.at for _, at in self._passing(now, head, place)), default=place.at
             )
@@ -168,16 +180,18 @@ class Limiter(Generic[W]):
         self._forget(waiter, turn_taken=False)
         return True
 
-    def expected_at(self, now: float, tokens: int = 0, input_tokens: int = 0) -> float:
-        """Return about when a new request would be granted, if it went last.
+    def expected_at(
+        self, now: float, tokens: int = 0, input_tokens: int = 0, *, model: str = ""
+    ) -> float:
+        """Return about when a new request to *model* would be granted, if it went last.
 
         Those who wait count with what they cost on average. Infinity: never.
         """
         most = self._rooms.most_tokens
         if most is not None and tokens > most:
             return math.inf
-        cost = cost_of(tokens, input_tokens)
-        return self._expected_at(now, cost, len(self._cost_of))
+        ask = Ask(cost_of(tokens, input_tokens), model)
+        return self._expected_at(now, ask, len(self._asks))
 
     # What became of a grant.
 
@@ -231,15 +245,18 @@ class Limiter(Generic[W]):
         *,
         grant: Grant | None = None,
     ) -> None:
-        """Take what a response to *grant*, sent with *key*, says of the limits.
+        """Take what a response to *grant*, sent with *key*, says of its model's limits.
 
         It tightens what is configured and never loosens it. Without a *grant* it is
-        not known to be newer than anything, and so raises nothing either.
+        not known to be newer than anything, and so raises nothing either; then it is
+        about the model without a name.
         """
         of = 0 if grant is None else grant.number
         if self._rooms.keys and not 0 <= key < len(self._rooms.keys):
             key = ANY_KEY if grant is None else grant.key_held
-        self._rooms.of_key(key).learn(now, hints, of=of, last=self._rooms.numbers)
+        model = "" if grant is None else grant.model
+        told = self._rooms.of_key(key).told
+        told.learn(now, model, hints, of=of, last=self._rooms.numbers)
         self._wakeup = None
 
     def refused(
@@ -283,19 +300,27 @@ class Limiter(Generic[W]):
 
     # What it knows.
 
-    def ready_at(self, now: float) -> float:
-        """Return when one more request of no tokens would be granted, if none waits."""
-        return self._rooms.place(now, cost_of(0, 0)).at
+    def ready_at(self, now: float, model: str | None = None) -> float:
+        """Return when one more request of no tokens would be granted, if none waits.
+
+        One to *model*, or to that which is ready first of those that we know.
+        """
+        models = self._rooms.some_models() if model is None else [model]
+        nothing = cost_of(0, 0)
+        return min(self._rooms.place(now, Ask(nothing, its)).at for its in models)
+
+    def requests_left(self, now: float, model: str | None = None) -> int | None:
+        """Return how many requests may go, to *model* or to any; None: any number."""
+        return self._rooms.available(now, model)[0]
 
     @property
     def blocked_until(self) -> float:
         """Until when a 429 forbids every grant; in the past if none does."""
         return self._rooms.blocked_until
 
-    @property
-    def knows_of_tokens(self) -> bool:
-        """Whether it matters how many tokens a request has."""
-        return any(its.knows_of_tokens for its in self._rooms.all())
+    def knows_of_tokens(self, model: str | None = None) -> bool:
+        """Say whether it matters how many tokens a request to *model*, or any, has."""
+        return any(its.knows_of_tokens(model) for its in self._rooms.all())
 
     def memory(self) -> LimiterMemory:
         """Return what a successor has to know, so that a crash lifts no limit."""
@@ -306,42 +331,41 @@ class Limiter(Generic[W]):
         requests, tokens = self._rooms.available(now)
         blocked = now < self.blocked_until
         return LimiterStatistics(
-            waiting=len(self._cost_of),
+            waiting=len(self._asks),
             blocked_until=self.blocked_until if blocked else None,
             requests_available=requests,
             tokens_available=tokens,
             keys=self._rooms.statistics(now),
+            told=self._rooms.told(now),
         )
 
     # Who waits.
 
     def _grant(self, now: float, waiter: W, place: Place) -> tuple[W, Grant]:
-        cost = self._cost_of[waiter]
+        ask = self._asks[waiter]
         self._forget(waiter, turn_taken=True)
-        return waiter, self._rooms.grant(now, cost, place.key)
+        return waiter, self._rooms.grant(now, ask, place.key)
 
     def _passing(self, now: float, head: W, place: Place) -> Iterator[tuple[W, Place]]:
         """Yield who may go ahead of *head* and when, the first in the line first."""
-        if place.at <= now or len(self._by_size) < 2:
+        if place.at <= now or len(self._lanes) < 2:
             return
-        firsts = [self._line.entry(line.first()) for line in self._by_size.values()]
+        firsts = [self._line.entry(lane.first()) for lane in self._lanes.values()]
         for entry in sorted(firsts, key=lambda entry: entry.rank):
             waiter = entry.waiter
             if waiter == head:
                 continue
-            its = self._rooms.aside(
-                now, self._cost_of[head], place, self._cost_of[waiter]
-            )
+            its = self._rooms.aside(now, self._asks[head], place, self._asks[waiter])
             if its is not None:
                 yield waiter, its
 
-    def _may_pass(self, now: float, cost: Cost) -> bool:
-        """Say whether one more of that *cost* would go ahead of all others now."""
+    def _may_pass(self, now: float, ask: Ask) -> bool:
+        """Say whether one more that asks for this would go ahead of all others now."""
         head = self._line.next()
-        if head is None or _size(cost) in self._by_size:
+        if head is None or self._lane(ask) in self._lanes:
             return False
-        place = self._rooms.place(now, self._cost_of[head])
-        its = self._rooms.aside(now, self._cost_of[head], place, cost)
+        place = self._rooms.place(now, self._asks[head])
+        its = self._rooms.aside(now, self._asks[head], place, ask)
         return its is not None and its.at <= now
 
     def _leave_late(self, now: float) -> Iterator[tuple[W, Late]]:
@@ -352,7 +376,7 @@ class Limiter(Generic[W]):
             if deadline > now and deadline >= self.blocked_until:
                 return
             heapq.heappop(self._deadlines)
-            ready_at = self._rooms.place(now, self._cost_of[waiter]).at
+            ready_at = self._rooms.place(now, self._asks[waiter]).at
             self._line.remove(waiter)
             self._forget(waiter, turn_taken=False)
             yield waiter, Late(max(ready_at, deadline))
@@ -363,22 +387,20 @@ class Limiter(Generic[W]):
             heapq.heappop(heap)
         return heap[0][0] if heap else math.inf
 
-    def _expected_at(self, now: float, cost: Cost, ahead: int) -> float:
-        """Return about when *cost* goes, if so many that wait go first."""
-        alone = self._rooms.place(now, cost).at
+    def _expected_at(self, now: float, ask: Ask, ahead: int) -> float:
+        """Return about when it goes, if so many that wait go first."""
+        alone = self._rooms.place(now, ask).at
         if not ahead:
             return alone
-        sums = [
-            its + total * ahead // len(self._cost_of)
-            for its, total in zip(cost, self._waiting_cost, strict=True)
-        ]
-        all_of_it: Cost = (sums[0], sums[1], sums[2], sums[3])
-        return max(alone, self._rooms.expected_at(now, all_of_it))
+        those = Ahead(ahead, len(self._asks), self._waiting_cost)
+        return max(alone, self._rooms.expected_at(now, ask, those))
 
-    def _note(self, waiter: W, cost: Cost, deadline: float) -> None:
-        self._cost_of[waiter] = cost
-        for part, its in enumerate(cost):
-            self._waiting_cost[part] += its
+    def _note(self, waiter: W, ask: Ask, lane: Lane, deadline: float) -> None:
+        self._asks[waiter] = ask
+        self._lane_of[waiter] = lane
+        costs = self._waiting_cost.setdefault(ask.model, [0, 0, 0, 0])
+        for part, its in enumerate(ask.cost):
+            costs[part] += its
         if deadline < math.inf:
             number = self._deadline_of[waiter] = next(self._entries)
             heapq.heappush(self._deadlines, (deadline, number, waiter))
@@ -386,17 +408,20 @@ class Limiter(Generic[W]):
 
     def _forget(self, waiter: W, *, turn_taken: bool) -> None:
         """Remember one no more whom the line has let go."""
-        cost = self._cost_of.pop(waiter)
-        for part, its in enumerate(cost):
-            self._waiting_cost[part] -= its
-        size = _size(cost)
-        line = self._by_size[size]
+        ask = self._asks.pop(waiter)
+        costs = self._waiting_cost[ask.model]
+        for part, its in enumerate(ask.cost):
+            costs[part] -= its
+        if not costs[0]:
+            del self._waiting_cost[ask.model]
+        name = self._lane_of.pop(waiter)
+        lane = self._lanes[name]
         if turn_taken:
-            line.take(waiter)
+            lane.take(waiter)
         else:
-            line.remove(waiter)
-        if not len(line):
-            del self._by_size[size]
+            lane.remove(waiter)
+        if not len(lane):
+            del self._lanes[name]
         if self._deadline_of.pop(waiter, None) is not None:
             self._sweep()
         self._wakeup = None
@@ -411,16 +436,12 @@ class Limiter(Generic[W]):
             ]
             heapq.heapify(self._deadlines)
 
-    def _of_size(self, cost: Cost) -> WaitingLine[W]:
-        size = _size(cost)
-        if size not in self._by_size:
-            self._by_size[size] = self._new_line()
-        return self._by_size[size]
+    def _lane(self, ask: Ask) -> Lane:
+        size = ask.cost[1].bit_length()
+        lane = ask.model, size
+        full = len(self._lanes) >= LANES_MAX and lane not in self._lanes
+        return ("", size) if full else lane
 
     def _new_line(self) -> WaitingLine[W]:
         limits = self.limits
         return WaitingLine[W](aging=limits.aging, patience=limits.patience)
-
-
-def _size(cost: Cost) -> int:
-    return cost[1].bit_length()

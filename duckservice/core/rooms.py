@@ -1,7 +1,7 @@
 """The limits of a provider and of each of its keys, as one: which key, and when.
 
 A request takes from the provider's allowance and from that of one key: of those that
-have room now, the one with the most. A key may rest by itself. One that is set aside
+have room for it now, the one with the most. A key may rest by itself. One that is set aside
 is not taken until its time is over; where all are, the one is whose time ends first,
 as we may be wrong about it.
 """
@@ -11,13 +11,21 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import attrs
 
 from duckservice.core import token_bucket
-from duckservice.core.allowance import Allowance, Cost
-from duckservice.core.grants import ANY_KEY, Grant, KeyStatistics, Limits
+from duckservice.core.allowance import Ahead, Allowance, Ask
+from duckservice.core.grants import (
+    ANY_KEY,
+    Grant,
+    KeyStatistics,
+    Limits,
+    ModelStatistics,
+)
 from duckservice.core.token_bucket import TokenBucket
+from duckservice.core.told_group import Group
 
 
 @attrs.frozen
@@ -100,17 +108,17 @@ class Rooms:
         of_keys = [key.cooldown.until for key in self.keys]
         return max(self.whole.cooldown.until, min(of_keys, default=-math.inf))
 
-    def place(self, now: float, cost: Cost) -> Place:
-        """Return the first time from *now* on when *cost* fits, and with which key."""
-        at = self.whole.ready_at(now, cost)
+    def place(self, now: float, ask: Ask) -> Place:
+        """Return the first time from *now* on when it fits, and with which key."""
+        at = self.whole.ready_at(now, ask)
         if not self.keys:
             return Place(at)
-        times = self._times(now, cost)
+        times = self._times(now, ask)
         first = max(at, min(times.values()))
         ready = [key for key, its in times.items() if its <= first]
-        return Place(first, max(ready, key=lambda key: self._preference(now, key)))
+        return Place(first, max(ready, key=partial(self._preference, now, ask)))
 
-    def aside(self, now: float, first: Cost, at: Place, second: Cost) -> Place | None:
+    def aside(self, now: float, first: Ask, at: Place, second: Ask) -> Place | None:
         """Return where *second* fits before *first* does, and does not put it off."""
         ready_at = self.whole.ready_at(now, second)
         if not self.keys:
@@ -136,29 +144,32 @@ class Rooms:
             harmless,
             key=lambda its: (
                 its.at,
-                *(-part for part in self._preference(now, its.key)),
+                *(-part for part in self._preference(now, second, its.key)),
             ),
             default=None,
         )
 
-    def expected_at(self, now: float, cost: Cost) -> float:
-        """Return about when all of *cost* is through, if it comes in small parts."""
-        at = self.whole.expected_at(now, cost)
+    def expected_at(self, now: float, ask: Ask, ahead: Ahead) -> float:
+        """Return about when it goes, if those *ahead* of it go first."""
+        at = self.whole.expected_at(now, ask, ahead)
         if not self.keys:
             return at
         keys = [key for key, its in enumerate(self.keys) if its.unused_until <= now]
         keys = keys or [self._exempt(now)]
-        of_each = tuple(-(-part // len(keys)) for part in cost)
-        each: Cost = (of_each[0], of_each[1], of_each[2], of_each[3])
-        return max(at, min(self.keys[key].expected_at(now, each) for key in keys))
+        of_each = (
+            self.keys[key].expected_at(now, ask, ahead, keys=len(keys)) for key in keys
+        )
+        return max(at, min(of_each))
 
-    def grant(self, now: float, cost: Cost, key: int) -> Grant:
-        """Take *cost* with *key*; it must fit."""
+    def grant(self, now: float, ask: Ask, key: int) -> Grant:
+        """Take what it asks for with *key*; it must fit."""
         self.numbers += 1
-        grant = Grant(cost[1], number=self.numbers, at=now, key_held=key)
-        grant.whole = self.whole.take(now, cost, self.numbers)
+        grant = Grant(
+            ask.cost[1], number=self.numbers, at=now, key_held=key, model=ask.model
+        )
+        grant.whole = self.whole.take(now, ask, self.numbers)
         if self.keys:
-            grant.of_key = self.keys[key].take(now, cost, self.numbers)
+            grant.of_key = self.keys[key].take(now, ask, self.numbers)
             self._latest_key = key
             if self.grants_keys:
                 grant.key = key
@@ -171,14 +182,40 @@ class Rooms:
             key.has_learned or key.unused_until > -math.inf for key in self.keys
         )
 
-    def available(self, now: float) -> tuple[int | None, int | None]:
-        """Return how many requests and tokens are left; None: any number."""
-        requests, tokens = self.whole.available(now)
+    def some_models(self) -> list[str]:
+        """Return at least one model of each group; the nameless one if there is none."""
+        return list({name for its in self.all() for name in its.told.some()}) or [""]
+
+    def available(
+        self, now: float, model: str | None = None
+    ) -> tuple[int | None, int | None]:
+        """Return how many requests and tokens are left; None: any number.
+
+        Those for one *model*, or those for all models of which something was told.
+        """
+        requests, tokens = self.whole.available(now, model)
         if self.keys:
-            of_keys = [key.available(now) for key in self.keys]
+            of_keys = [key.available(now, model) for key in self.keys]
             requests = _lower(requests, _sum([its[0] for its in of_keys]))
             tokens = _lower(tokens, _sum([its[1] for its in of_keys]))
         return requests, tokens
+
+    def told(self, now: float) -> tuple[ModelStatistics, ...]:
+        """Return what was told of each model; of several keys, the sum."""
+        found: dict[str, list[Group]] = {}
+        for its in self.keys or [self.whole]:
+            for model, group in its.told.models().items():
+                found.setdefault(model, []).append(group)
+        return tuple(
+            ModelStatistics(
+                model=model,
+                requests_limit=_sum([its.numbers[0] for its in groups]),
+                tokens_limit=_sum([its.numbers[1] for its in groups]),
+                requests_available=_sum([its.left(now, 0) for its in groups]),
+                tokens_available=_sum([its.left(now, 1) for its in groups]),
+            )
+            for model, groups in sorted(found.items())
+        )
 
     def statistics(self, now: float) -> tuple[KeyStatistics, ...]:
         """Return how each of several keys is."""
@@ -195,13 +232,11 @@ class Rooms:
             )
         return tuple(found)
 
-    def _times(self, now: float, cost: Cost) -> dict[int, float]:
-        """Return when *cost* fits each key."""
+    def _times(self, now: float, ask: Ask) -> dict[int, float]:
+        """Return when it fits each key."""
         exempt = self._exempt(now)
         return {
-            key: max(
-                its.ready_at(now, cost), now if key == exempt else its.unused_until
-            )
+            key: max(its.ready_at(now, ask), now if key == exempt else its.unused_until)
             for key, its in enumerate(self.keys)
         }
 
@@ -211,8 +246,8 @@ class Rooms:
             range(len(self.keys)), key=lambda key: max(now, self.keys[key].unused_until)
         )
 
-    def _preference(self, now: float, key: int) -> tuple[float, bool, int]:
-        return self.keys[key].room(now), key == self._latest_key, -key
+    def _preference(self, now: float, ask: Ask, key: int) -> tuple[float, bool, int]:
+        return self.keys[key].room(now, ask.model), key == self._latest_key, -key
 
 
 def _bucket(limits: Limits, now: float) -> TokenBucket | None:

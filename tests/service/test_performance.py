@@ -5,7 +5,6 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 import trio
 
-from duckservice.attempt import Meter
 from duckservice.completion import (
     Finished,
     ReasoningDelta,
@@ -18,6 +17,7 @@ from duckservice.completion import (
 )
 from duckservice.config import RetryConfig
 from duckservice.errors import BadProviderResponse, DuckError, RateLimited
+from duckservice.metering import Meter
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockReply, MockScript
 
