@@ -120,9 +120,9 @@ class AttemptMoney:
 
     def _note(self, outcome: str, usage: Usage, cost: int | None) -> None:
         """Write it into the ledger."""
-        if self.call.options.watch is not None:
-            return  # whoever watches has its own record
         ledger = self.parts.ledger
+        if self.call.options.watch is not None or not ledger.enabled:
+            return  # whoever watches has its own record
         end = Settlement(
             outcome=outcome, usage=usage, cost=cost, estimated=usage.estimated
         )

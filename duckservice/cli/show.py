@@ -35,6 +35,8 @@ def run(session: Session) -> int:
     pictures: list[Any] = [_summary(job)]
     if attempts:
         pictures += ["", _attempts(attempts)]
+    if any(its.get("why") for its in attempts):
+        pictures += ["", _reasons(attempts)]
     if job["errors"]:
         pictures += ["", _errors(job)]
     session.out.show(*pictures)
@@ -99,9 +101,8 @@ def _cost(job: Job) -> str:
 
 def _attempts(attempts: list[dict[str, Any]]) -> Table:
     result = table(
-        *("ATTEMPT", "PROVIDER", "MODEL", "OUTCOME", "TOOK", "COST", "WHY THIS ONE"),
+        *("ATTEMPT", "PROVIDER", "MODEL", "OUTCOME", "TOOK", "COST"),
         numbers=("ATTEMPT", "TOOK", "COST"),
-        wraps="WHY THIS ONE",
     )
     for its in attempts:
         ended = its["ended_at"]
@@ -112,8 +113,20 @@ def _attempts(attempts: list[dict[str, Any]]) -> Table:
             cell(its["outcome"] or its["state"]),
             cell("-" if ended is None else elapsed(ended - its["began_at"])),
             cell(_cost_of(its)),
-            cell(its["why"] or "-"),
         )
+    return result
+
+
+def _reasons(attempts: list[dict[str, Any]]) -> Table:
+    """Return why each attempt went where it did; apart, for it may be long."""
+    result = table(
+        *("ATTEMPT", "WHY THIS PROVIDER"),
+        numbers=("ATTEMPT",),
+        wraps="WHY THIS PROVIDER",
+    )
+    for its in attempts:
+        if its.get("why"):
+            result.add_row(cell(its["number"]), cell(its["why"]))
     return result
 
 

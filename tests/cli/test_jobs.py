@@ -263,6 +263,10 @@ ATTEMPT  PROVIDER  MODEL   OUTCOME         TOOK          COST
       2  openai    gpt-4o  lost               -  up to $0.002
       3  openai    gpt-4o  open               -             -
 
+ATTEMPT  WHY THIS PROVIDER
+      1  priority 1, health 1.0, load 0.00
+      3  again (provider_error); priority 1, health 0.8, load 0.00
+
 ATTEMPT  CODE            ERROR
       3  provider_error  no\x1b[2J luck
 """
@@ -270,13 +274,15 @@ ATTEMPT  CODE            ERROR
 ATTEMPTS = [
     {"id": f"{ID}.1", "number": 1, "state": "settled", "provider": "openai",
      "model": "gpt-4o", "began_at": NOW - 60, "ended_at": NOW - 55,
-     "outcome": "provider_error", "cost_usd": "0.00123"},
+     "outcome": "provider_error", "cost_usd": "0.00123",
+     "why": "priority 1, health 1.0, load 0.00"},
     {"id": f"{ID}.2", "number": 2, "state": "lost", "provider": "openai",
      "model": "gpt-4o", "began_at": NOW - 15, "ended_at": None, "outcome": None,
      "cost_usd": None, "reserved_usd": "0.002"},
     {"id": f"{ID}.3", "number": 3, "state": "open", "provider": "openai",
      "model": "gpt-4o", "began_at": NOW - 5, "ended_at": None, "outcome": None,
-     "cost_usd": None},
+     "cost_usd": None,
+     "why": "again (provider_error); priority 1, health 0.8, load 0.00"},
 ]  # fmt: skip
 
 
