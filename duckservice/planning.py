@@ -266,6 +266,10 @@ class Planner:
         stands_in: str,
     ) -> list[Step[R]]:
         now = trio.current_time()
+        if len(able) == 1 and _may_be_asked(able[0], request.model, now):
+            # Most models have one provider, and there is nothing to compare.
+            why = f"{stands_in}nobody else serves it"
+            return [Step(guarded=able[0], request=request, why=why)]
         routing = self._routing
         route = order(
             [
@@ -325,6 +329,14 @@ def _instead(routing: RoutingConfig, error: DuckError) -> Mapping[str, tuple[str
             return {}
 
 
+def _may_be_asked(guarded: Guarded, model: str, now: float) -> bool:
+    breaker = guarded.board.breaker_of(model)
+    # Half open, only the breaker itself knows: the end of a probe may be in its
+    # inbox, ahead of the question. It refuses at once if there is no place.
+    half_open = isinstance(breaker, circuit_breaker.HalfOpen)
+    return half_open or circuit_breaker.eligible(breaker, now)
+
+
 def _candidate(
     guarded: Guarded,
     now: float,
@@ -336,15 +348,12 @@ def _candidate(
     """Return the provider as it is now; with what *request* in particular comes to."""
     its, config = guarded.board, guarded.config
     breaker = its.breaker_of(model)
-    # Half open, only the breaker itself knows: the end of a probe may be in its
-    # inbox, ahead of the question. It refuses at once if there is no place.
-    half_open = isinstance(breaker, circuit_breaker.HalfOpen)
     priced = request is not None and routing.strategy == "cheapest"
     return Candidate(
         name=config.name,
         priority=config.priority,
         weight=config.weight,
-        eligible=half_open or circuit_breaker.eligible(breaker, now),
+        eligible=_may_be_asked(guarded, model, now),
         retry_at=circuit_breaker.retry_at(breaker),
         health=its.health.rested(
             now - its.health_at, config.breaker.reset_timeout
@@ -355,7 +364,7 @@ def _candidate(
         else None,
         catch_all=not guarded.provider.names_model(model),
         price=likely_cost(guarded.provider, request) if request and priced else None,
-        wait=_wait(guarded, now, request, routing),
+        wait=_wait(guarded, now, model, request, routing),
     )
 
 
@@ -375,6 +384,7 @@ def _latency(
 def _wait(
     guarded: Guarded,
     now: float,
+    model: str,
     request: AnyRequest | None,
     routing: RoutingConfig,
 ) -> float:
@@ -384,7 +394,7 @@ def _wait(
     wait = 0.0
     if limiter is not None:
         tokens = 0 if request is None else tokens_to_reserve(guarded, request)
-        wait = max(0.0, limiter.expected_at(now, tokens) - now)
+        wait = max(0.0, limiter.expected_at(now, tokens, model=model) - now)
         if limiter.blocked_until > now:
             # It has asked us to wait: others are asked before, however short it is.
             wait = max(wait, math.nextafter(routing.spill_after, math.inf))

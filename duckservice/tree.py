@@ -18,6 +18,7 @@
     ├── batches (rest_for_one)
     │   ├── runs                    a task for each batch that runs
     │   └── starter
+    ├── loop_lag                    how late the event loop is, for the metrics
     └── gateway                     in the daemon only: listener and connections
 
 Refs outlive restarts, and what must outlive them too is on the board, so no
@@ -204,7 +205,12 @@ def tree(
             "providers",
             patient(
                 [
-                    supervisor(name, _provider(guarded, parts.board, seams))
+                    supervisor(
+                        name,
+                        _provider(
+                            guarded, parts.board, seams, aging=config.queue.aging
+                        ),
+                    )
                     for name, guarded in parts.providers.items()
                 ]
             ),
@@ -221,7 +227,9 @@ def tree(
     return patient(children)
 
 
-def _provider(guarded: Guarded, board: Board, seams: Seams) -> SupervisorSpec:
+def _provider(
+    guarded: Guarded, board: Board, seams: Seams, *, aging: float
+) -> SupervisorSpec:
     config = guarded.config
     limits = Limits(
         capacity=config.rate_limit.capacity if config.rate_limit else None,
@@ -231,6 +239,7 @@ def _provider(guarded: Guarded, board: Board, seams: Seams) -> SupervisorSpec:
         keys=len(keys_of(config)),
         key_requests_per_minute=config.key_limits.requests_per_minute,
         key_tokens_per_minute=config.key_limits.tokens_per_minute,
+        aging=aging,
     )
     policy = BreakerPolicy(
         failure_threshold=config.breaker.failure_threshold,

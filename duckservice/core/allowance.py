@@ -18,7 +18,7 @@ from duckservice.core.cooldown import Cooldown
 from duckservice.core.sliding_window import SlidingWindow
 from duckservice.core.token_bucket import Taken, TokenBucket
 from duckservice.core.told import Told
-from duckservice.core.told_group import MINUTE, Cost
+from duckservice.core.told_group import MINUTE, Cost, Group
 
 _NOTHING: Cost = (0, 0, 0, 0)
 
@@ -120,9 +120,13 @@ class Allowance:
         ]
         return max(at, group.expected_at(now, _share(ask.cost, ahead, own, keys)))
 
-    def leaves_room(
-        self, now: float, at: float, first: Ask, second: Ask, second_at: float
-    ) -> bool:
+    def may_pass_at(self, now: float, first: Ask, second: Ask) -> float:
+        """Return when *second* fits and *first* waits for no count that both are of."""
+        at = self.ready_at(now, second)
+        group = self._common(first, second)
+        return at if group is None else max(at, group.counts_on(now, first.cost))
+
+    def leaves_room(self, at: float, first: Ask, second: Ask, second_at: float) -> bool:
         """Say whether *first*, ready then, still is if *second* goes at its own time."""
         one, other = first.cost, second.cost
         if self._bucket and not token_bucket.lasts(
@@ -132,10 +136,8 @@ class Allowance:
         for window, its, others in zip(self._windows, one, other, strict=False):
             if window and not window.holds_both(at, its, others, second_at):
                 return False
-        group = self.told.group(first.model)
-        if group is None or group is not self.told.group(second.model):
-            return True
-        return group.leaves_room(now, at, one, other, second_at)
+        group = self._common(first, second)
+        return group is None or group.leaves_room(at, one, other, second_at)
 
     def room(self, now: float, model: str) -> float:
         """Return what part of the tightest limit is left: 1 is all of it."""
@@ -199,6 +201,10 @@ class Allowance:
         self._change(holding, _NOTHING)
         holding.cost = _NOTHING
         self.told.give_back(holding.number)
+
+    def _common(self, first: Ask, second: Ask) -> Group | None:
+        group = self.told.group(first.model)
+        return group if group is self.told.group(second.model) else None
 
     def _add(self, now: float, cost: Cost) -> tuple[Taken | None, ...]:
         return tuple(

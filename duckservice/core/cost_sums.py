@@ -191,6 +191,10 @@ class CostSums:
         rows = self._rows(sums, total, span, by)
         return Summary(timeframe="all", by=by, since=span.since, rows=rows, total=total)
 
+    def ever(self) -> Mapping[Key, Sum]:
+        """Return all that was ever added, by provider and model, as of now."""
+        return dict(self._ever)
+
     def state(self) -> dict[str, Any]:
         """Return everything as plain values, for `restore`."""
         return {

@@ -120,26 +120,30 @@ class Rooms:
 
     def aside(self, now: float, first: Ask, at: Place, second: Ask) -> Place | None:
         """Return where *second* fits before *first* does, and does not put it off."""
-        ready_at = self.whole.ready_at(now, second)
+        ready_at = self.whole.may_pass_at(now, first, second)
         if not self.keys:
-            goes = self.whole.leaves_room(now, at.at, first, second, ready_at)
-            return Place(ready_at) if ready_at < at.at and goes else None
-        firsts = self._times(now, first)
-        could_take = [key for key, its_at in firsts.items() if its_at <= at.at]
-        places = [
-            Place(max(ready_at, its_at), key)
-            for key, its_at in self._times(now, second).items()
-        ]
-        harmless = [
-            its
-            for its in places
-            if its.at < at.at
-            and self.whole.leaves_room(now, at.at, first, second, its.at)
-            and (
-                any(other != its.key for other in could_take)
-                or self.keys[its.key].leaves_room(now, at.at, first, second, its.at)
+            goes = ready_at < at.at and self.whole.leaves_room(
+                at.at, first, second, ready_at
             )
-        ]
+            return Place(ready_at) if goes else None
+        could_take = {
+            key for key, its_at in self._times(now, first).items() if its_at <= at.at
+        }
+        harmless: list[Place] = []
+        for key, its_at in self._times(now, second).items():
+            place_at = max(ready_at, its_at)
+            is_needed = not could_take - {key}
+            if is_needed:
+                place_at = max(place_at, self.keys[key].may_pass_at(now, first, second))
+            if (
+                place_at < at.at
+                and self.whole.leaves_room(at.at, first, second, place_at)
+                and not (
+                    is_needed
+                    and not self.keys[key].leaves_room(at.at, first, second, place_at)
+                )
+            ):
+                harmless.append(Place(place_at, key))
         return min(
             harmless,
             key=lambda its: (

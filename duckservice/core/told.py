@@ -1,5 +1,4 @@
-"""What a provider tells with the answers to one key: of which models, and to whom it
-applies.
+"""What a provider tells with the answers to one key, and which models it is about.
 
     an answer of model m says "limit 500"   ─>   m is of the group 500
                         "limit 5, 4 left"   ─>   that model is of another group
@@ -84,8 +83,7 @@ class Told:
 
     def some(self) -> Iterator[str]:
         """Yield one model of each group."""
-        for group in self._groups.values():
-            yield next(name for name, its in self._models.items() if its.group is group)
+        yield from {its.group: name for name, its in self._models.items()}.values()
 
     def knows_of_tokens(self, model: str | None) -> bool:
         """Say whether it matters how many tokens a request to *model* has; None: any."""

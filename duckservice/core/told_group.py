@@ -76,13 +76,20 @@ class Group:
                 at = max(at, window.expected_at(now, part))
         return at
 
+    def counts_on(self, now: float, first: Cost) -> float:
+        """Return until when *first* waits for the provider's own count.
+
+        We do not know its rules: what is taken until then may put off when all is
+        back.
+        """
+        return self._headroom_at(now, first)
+
     def leaves_room(
-        self, now: float, at: float, first: Cost, second: Cost, second_at: float
+        self, at: float, first: Cost, second: Cost, second_at: float
     ) -> bool:
         """Say whether *first*, ready then, still is if *second* goes at its own time."""
-        if self._headroom_at(now, first) > now:
-            # It waits for the provider's own count, and we do not know its rules:
-            # what we take now may put off when all is back.
+        one, two, three, four = (a + b for a, b in zip(first, second, strict=True))
+        if self._headroom_at(at, (one, two, three, four)) > at:
             return False
         return all(
             window is None or window.holds_both(at, its, other, second_at)

@@ -4,7 +4,7 @@
 
 A program is a seed: limits, then steps with macro steps among them (a crowd comes, a
 large one comes before small ones, wait for the wakeup, the provider says 429, the
-actor is restarted). What is checked at each step: no limit is exceeded in any window,
+actor is restarted, an answer tells what is left of a model's limits). What is checked at each step: no limit is exceeded in any window,
 also with requests that travel; who is first goes first, as soon as the limits allow;
 who overtakes puts nobody off, and whoever can overtake does; deadlines are kept or
 given up at once; every one who waits gets one answer. At the end faults stop, and the
@@ -22,6 +22,7 @@ from random import Random
 
 from duckservice.core.grants import Grant, Late, Limits, LineFull, Waits
 from duckservice.core.limiter import Limiter
+from duckservice.core.rate_hints import RateHints
 from duckservice.core.token_bucket import Never
 from duckservice.core.waiting_line import PRIORITIES
 from tests.core.limiter_model import (
@@ -30,10 +31,12 @@ from tests.core.limiter_model import (
     Model,
     Sent,
     Someone,
+    ToldOfKey,
     worst_window,
 )
 
 SUBMITTERS = [(None, None), (1, 1), (1, 2), (2, 3)]
+MODELS = ["", "a", "b", "c"]
 PAUSES = [-1.0, 0.0, 5.0, 30.0, 119.75, 121.0, 1e9, math.inf, math.nan]
 
 
@@ -62,6 +65,15 @@ class Program:
         self.refusals: Counter[int] = Counter()
         self.last_pause: Counter[int] = Counter()
         self.arrivals: list[tuple[Sent, float]] = []
+        # Which limits the provider tells of each model; most programs have some.
+        kinds = self.rng.choice([1, 2, 2, 3])
+        tells = [
+            (self.rng.choice([None, 2, 5]), self.rng.choice([None, 60, 150]))
+            for _ in range(kinds)
+        ]
+        self.tells = {model: self.rng.choice(tells) for model in MODELS}
+        self.told = False
+        self.steps = STEPS if self.rng.random() < 0.6 else SILENT_STEPS
 
     def some_limits(self) -> Limits:
         rng = self.rng
@@ -87,7 +99,7 @@ class Program:
 
     def run(self, steps: int = 40) -> Counter[str]:
         for _ in range(steps):
-            step = self.rng.choice(STEPS)
+            step = self.rng.choice(self.steps)
             step(self)
             self.look()
         self.heal()
@@ -118,6 +130,7 @@ class Program:
         deadline: float = math.inf,
         *,
         ordinary: bool = False,
+        model: str | None = None,
     ) -> None:
         rng = self.rng
         self.names += 1
@@ -134,12 +147,14 @@ class Program:
             deadline,
             tokens,
             min(deadline, self.now + self.limits.patience),
+            rng.choice(MODELS) if model is None else model,
         )
         answer = self.limiter.acquire(
             self.now,
             tokens,
             someone.name,
             someone.priority,  # type: ignore[arg-type]
+            model=someone.model,
             yields=someone.yields,
             submitter=someone.submitter,
             deadline=deadline,
@@ -156,10 +171,10 @@ class Program:
         waiting = self.line.waiting
         if tokens > most:
             check(answer == Never(int(most)), "what can never fit is not told so")
-        elif not waiting and model.fits_somewhere(self.now, tokens):
+        elif not waiting and model.fits_somewhere(self.now, tokens, someone.model):
             check(isinstance(answer, Grant), "kept waiting though nobody waits")
             assert isinstance(answer, Grant)
-            self.debit(answer, tokens)
+            self.debit(answer, someone)
         elif len(waiting) >= its.waiting_max:
             self.reached["line full"] += 1
             check(answer == LineFull(its.waiting_max), "the line has no end")
@@ -171,14 +186,14 @@ class Program:
             alone = not waiting
             if alone:
                 check(
-                    model.ready(tokens) <= someone.deadline,
+                    model.ready(tokens, someone.model) <= someone.deadline,
                     "it waits for what cannot be in time",
                 )
             self.line.enter(someone)
             self.due()
 
     def is_late(self, someone: Someone, answer: Late) -> None:
-        alone = self.model.ready(someone.tokens)
+        alone = self.model.ready(someone.tokens, someone.model)
         check(answer.ready_at > someone.deadline, "refused though it is in time")
         check(answer.ready_at >= alone, "it promises what the limits do not allow")
         if not self.line.waiting:
@@ -189,14 +204,17 @@ class Program:
         minutes = behind / 3
         for most in (its.tokens_per_minute, its.key_tokens_per_minute):
             minutes += tokens / most if most else 0
+        if self.told:
+            minutes += 2 + behind / 2 + tokens / 60
         far = max(alone, self.now) + 61 * (minutes + 2)
         check(answer.ready_at <= far, "its time is far too late")
 
     def a_crowd_comes(self) -> None:
         self.reached["crowd"] += 1
         tokens = self.rng.choice([None, 1, 3])
+        model = self.rng.choice([None, *MODELS])
         for _ in range(self.rng.randint(2, 25)):
-            self.acquire(tokens)
+            self.acquire(tokens, model=model)
 
     def a_large_one_comes_before_small_ones(self) -> None:
         self.acquire(self.rng.choice([60, 99, 100]))
@@ -229,7 +247,7 @@ class Program:
         grant, sent = self.rng.choice(self.open)
         tokens = self.rng.choice([0, 1, 30, 300, grant.tokens])
         if not sent.ended:
-            sent.tokens, sent.ended = tokens, True
+            self.model.end(sent, tokens)
         else:
             self.reached["settled twice"] += 1
         self.limiter.settle(grant, tokens)
@@ -244,8 +262,8 @@ class Program:
         if self.open:
             grant, sent = self.open.pop(self.rng.randrange(len(self.open)))
             if not sent.ended:
+                self.model.end(sent, 0, unsent=True)
                 self.model.untake(sent)
-                sent.ended = True
                 self.arrivals = [a for a in self.arrivals if a[0] is not sent]
             for _ in range(2):
                 self.limiter.give_back(self.now, grant)
@@ -258,10 +276,60 @@ class Program:
             self.limiter.was_sent(self.now, grant)
             # The log is in order, and the model looks at all of it anyway.
             sent.at = self.now
+            for told in self.model.told_of(sent.key):
+                told.held_up(self.now, sent)
             self.arrivals = [
                 (s, self.now if s is sent else at) for s, at in self.arrivals
             ]
             self.due()
+
+    def an_answer_tells(self, *, nothing_left: bool = False) -> None:
+        rng = self.rng
+        grant, sent = rng.choice(self.open) if self.open else (None, None)
+        if rng.random() < 0.1:
+            grant = sent = None
+        model = "" if grant is None else grant.model
+        limits = list(self.tells[model])
+        if rng.random() < 0.1:
+            part = rng.choice([0, 1])
+            limits[part] = rng.choice([None, (3, 100)[part]])
+        rests: list[tuple[int, float] | None] = [
+            (rng.choice([0, 1, 3, 20]), rng.choice([0.0, 4.0, 20.0, 70.0, 500.0])),
+            (rng.choice([0, 30, 200]), rng.choice([4.0, 50.0])),
+        ]
+        for part in (0, 1):
+            if rng.random() < 0.6:
+                rests[part] = None
+        if nothing_left:
+            rests[0] = 0, rng.choice([30.0, 60.0])
+        hints = RateHints(
+            requests_limit=limits[0],
+            requests_remaining=rests[0] and rests[0][0],
+            requests_reset=rests[0] and rests[0][1],
+            tokens_limit=limits[1],
+            tokens_remaining=rests[1] and rests[1][0],
+            tokens_reset=rests[1] and rests[1][1],
+        )
+        asked = rng.choice(self.model.keys)
+        if sent is not None and rng.random() < 0.8:
+            asked = rng.choice([-1, sent.key])
+        self.limiter.learn(self.now, hints, asked, grant=grant)
+        key = sent.key if sent is not None and asked == -1 else asked
+        believed = [rest and (rest[0], min(rest[1], 120.0)) for rest in rests]
+        told = self.model.told[key if len(self.model.keys) > 1 else -1]
+        moved = told.moved
+        number = 0 if grant is None else grant.number
+        told.learn(self.now, model, limits, believed, number, self.numbers)
+        self.told = True
+        self.reached["told"] += 1
+        self.reached["several groups"] += len(told.groups) > 1
+        self.reached["changed its group under way"] += told.moved > moved
+        self.due()
+
+    def one_model_has_nothing_left_and_others_come(self) -> None:
+        self.an_answer_tells(nothing_left=True)
+        for _ in range(self.rng.randint(2, 8)):
+            self.acquire(self.rng.choice([1, 3, 30]), ordinary=True)
 
     def the_provider_says_429(self) -> None:
         key = self.rng.choice(self.model.keys)
@@ -330,39 +398,47 @@ class Program:
         assert first is not None
         if someone is first:
             self.reached["granted late"] += 1
-            self.debit(grant, someone.tokens)
+            self.debit(grant, someone)
             self.line.leave(someone, turn=True, popped=True)
             return
         self.reached["overtaken"] += 1
-        before = self.model.ready(first.tokens)
+        self.reached["overtaken by another model"] += first.model != someone.model
+        before = self.model.ready(first.tokens, first.model)
         check(before > self.now, "overtaken though it fits")
         ahead = [
             s
             for s in self.line.waiting
-            if (s.kind, s.submitter, s.tokens)
-            == (someone.kind, someone.submitter, someone.tokens)
+            if (s.kind, s.submitter, s.tokens, s.model)
+            == (someone.kind, someone.submitter, someone.tokens, someone.model)
         ]
         check(
             someone is min(ahead, key=lambda s: (s.due, s.name)),
             "overtaken by one of its own kind and size",
         )
-        self.debit(grant, someone.tokens)
-        check(self.model.ready(first.tokens) <= before, "the first was put off")
+        self.debit(grant, someone)
+        after = self.model.ready(first.tokens, first.model)
+        check(after <= before, "the first was put off")
         self.line.leave(someone, turn=False)
 
-    def debit(self, grant: Grant, tokens: int) -> None:
-        model = self.model
+    def debit(self, grant: Grant, someone: Someone) -> None:
+        model, tokens = self.model, someone.tokens
+        check(grant.model == someone.model, "a grant for another model")
         key = grant.key_held if len(model.keys) > 1 else -1
         if len(model.keys) > 1:
             per_key = (
                 self.limits.key_requests_per_minute
                 or self.limits.key_tokens_per_minute
                 or model.aside
+                or any(model.told[each].groups for each in model.keys)
             )
             check(grant.key == (key if per_key else -1), "it names the wrong key")
             check(key in model.in_use(self.now), "a key that is set aside is granted")
-        check(model.fits(self.now, tokens, key), "granted more than a limit allows")
-        sent = model.take(tokens, key)
+        check(
+            model.fits(self.now, tokens, key, someone.model),
+            "granted more than a limit allows",
+        )
+        model.forget(key)
+        sent = model.take(tokens, key, someone.model, grant.number)
         self.open.append((grant, sent))
         check(grant.number > self.numbers, "grants are not numbered in order")
         self.numbers = grant.number
@@ -378,31 +454,46 @@ class Program:
             return
         model = self.model
         check(
-            not model.fits_somewhere(self.now, first.tokens),
+            not model.fits_somewhere(self.now, first.tokens, first.model),
             "the first is kept waiting",
         )
         for someone in self.line.waiting:
             check(someone.deadline > self.now, "who is too late waits on")
             check(someone.deadline >= model.floor, "who will be too late waits on")
-        for size in {s.size for s in self.line.waiting} - {first.size}:
-            those = [s for s in self.line.waiting if s.size == size]
+        for lane in {s.lane for s in self.line.waiting} - {first.lane}:
+            those = [s for s in self.line.waiting if s.lane == lane]
             if all(self.may_overtake(first, s) for s in those):
                 check(False, "one that fits and harms nobody is kept waiting")
 
     def may_overtake(self, first: Someone, other: Someone) -> bool:
         model = self.model
-        before = model.ready(first.tokens)
+        before = model.ready(first.tokens, first.model)
         level = model.level, model.level_at
         for key in model.in_use(self.now):
-            if not model.fits(self.now, other.tokens, key):
+            if not model.fits(self.now, other.tokens, key, other.model):
                 continue
-            model.take(other.tokens, key)
-            harmless = model.ready(first.tokens) <= before
+            if any(
+                self.waits_for_the_rest(told, first, other)
+                for told in model.told_of(key)
+            ):
+                continue
+            sent = model.take(other.tokens, key, other.model)
+            harmless = model.ready(first.tokens, first.model) <= before
+            model.end(sent, 0, unsent=True)
             model.sent.pop()
             model.level, model.level_at = level
             if harmless:
                 return True
         return False
+
+    def waits_for_the_rest(
+        self, told: ToldOfKey, first: Someone, other: Someone
+    ) -> bool:
+        """Say whether *first* waits for what is left, of the count of *other*."""
+        group = told.group(first.model)
+        if group is None or group is not told.group(other.model):
+            return False
+        return not group.is_left(self.now, [1, first.tokens], told.open)
 
     def look(self) -> None:
         seen = self.limiter.statistics(self.now)
@@ -410,15 +501,17 @@ class Program:
         floor = self.model.floor
         until = floor if self.now < floor else None
         check(seen.blocked_until == until, "it does not know how long it is blocked")
-        at = self.limiter.expected_at(self.now, 1)
+        model = self.rng.choice(MODELS)
+        at = self.limiter.expected_at(self.now, 1, model=model)
         if math.isfinite(at):
             check(at >= self.now, "it expects something in the past")
         if not self.line.waiting and math.isfinite(at):
-            check(at == self.model.ready(1), "it expects the next one at another time")
+            ready = self.model.ready(1, model)
+            check(at == ready, "it expects the next one at another time")
 
     def heal(self) -> None:
         """Nothing new comes, and no time is asked for: all must get their answers."""
-        bound = self.now + 3700 + 61 * (len(self.line.waiting) + 3)
+        bound = self.now + 3820 + 61 * (len(self.line.waiting) + 3)
         while self.line.waiting:
             at = self.limiter.next_wakeup(self.now)
             check(at is not None, "it never wakes up again")
@@ -446,7 +539,7 @@ class Program:
             )
 
 
-STEPS = [
+SILENT_STEPS = [
     Program.time_passes,
     Program.time_passes,
     Program.wait_for_the_wakeup,
@@ -469,7 +562,17 @@ STEPS = [
     Program.the_actor_is_restarted,
 ]
 
+STEPS = [
+    *SILENT_STEPS,
+    Program.an_answer_tells,
+    Program.an_answer_tells,
+    Program.an_answer_tells,
+    Program.one_model_has_nothing_left_and_others_come,
+    Program.one_model_has_nothing_left_and_others_come,
+]
+
 SOMETIMES = (
+    "changed its group under way",
     "crowd",
     "doubled",
     "granted late",
@@ -478,8 +581,11 @@ SOMETIMES = (
     "line full",
     "not shortened",
     "overtaken",
+    "overtaken by another model",
     "restarted",
     "settled twice",
+    "several groups",
+    "told",
 )
 
 

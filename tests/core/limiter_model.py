@@ -25,6 +25,8 @@ class Sent:
     at: float
     tokens: int
     key: int
+    model: str = ""
+    number: int = 0
     requests: int = 1
     ended: bool = False
 
@@ -41,6 +43,11 @@ class Someone:
     deadline: float
     tokens: int
     due: float
+    model: str = ""
+
+    @property
+    def lane(self) -> tuple[str, int]:
+        return self.model, self.size
 
     @property
     def kind(self) -> tuple[str, bool]:
@@ -111,6 +118,179 @@ class Line:
                 self.passed[p] = self.passed[p] + 1 if over else 0
 
 
+@attrs.define(eq=False)
+class Open:
+    """A request without an end yet, as what was told of its key sees it."""
+
+    since: float
+    sent: Sent
+    group: Common | None = None
+    unseen: list[int] = attrs.field(factory=lambda: [0, 0])
+
+    @property
+    def cost(self) -> list[int]:
+        return [1, self.sent.tokens]
+
+
+@attrs.define(eq=False)
+class Common:
+    """What several models have in common: requests and tokens of a minute."""
+
+    numbers: tuple[int | None, int | None] = (None, None)
+    log: tuple[list, list] = attrs.field(factory=lambda: ([], []))
+    """When, who, how much."""
+    heard: tuple[list, list] = attrs.field(factory=lambda: ([], []))
+    """How much is left, until when, and in which era it was heard."""
+    charged: list[int] = attrs.field(factory=lambda: [0, 0])
+    marks: list[int] = attrs.field(factory=lambda: [0, 0])
+    eras: list[int] = attrs.field(factory=lambda: [0, 0])
+
+    def is_left(self, at: float, cost: list[int], those: list[Open]) -> bool:
+        return all(
+            left >= cost[part] + sum(o.unseen[part] for o in those if o.group is self)
+            for part in (0, 1)
+            for left, until, _ in self.heard[part]
+            if until > at
+        )
+
+    def fits(self, at: float, cost: list[int], those: list[Open]) -> bool:
+        for limit, log, its in zip(self.numbers, self.log, cost, strict=True):
+            used = sum(entry[2] for entry in log if at - entry[0] < PERIOD)
+            if limit and used + min(its, limit) > limit:
+                return False
+        return self.is_left(at, cost, those)
+
+    def enter(self, at: float, its: Open) -> None:
+        its.group, its.unseen = self, its.cost
+        for part, limit in enumerate(self.numbers):
+            if limit:
+                self.log[part].append([at, its.sent, its.cost[part]])
+
+    def drop(self, its: Open) -> None:
+        for log in self.log:
+            log[:] = [entry for entry in log if entry[1] is not its.sent]
+        its.group = None
+
+    def hear(self, part: int, left: int, until: float, of: int, last: int) -> None:
+        era = self.eras[part]
+        self.heard[part].append([left - self.charged[part], until, era])
+        if of > self.marks[part]:
+            self.heard[part][:] = [h for h in self.heard[part] if h[2] == era]
+            self.eras[part], self.marks[part], self.charged[part] = era + 1, last, 0
+
+    def charge(self, its: Open) -> None:
+        for part, cost in enumerate(its.unseen):
+            if self.heard[part]:
+                self.charged[part] += cost
+            for entry in self.heard[part]:
+                entry[0] -= cost
+
+
+@attrs.define(eq=False)
+class ToldOfKey:
+    """What was told of one key: which models have a count in common."""
+
+    said: dict[str, list] = attrs.field(factory=dict)
+    groups: list[Common] = attrs.field(factory=list)
+    open: list[Open] = attrs.field(factory=list)
+    moved: int = 0
+
+    def numbers(self, model: str) -> tuple:
+        return tuple(its and its[0] for its in self.said[model])
+
+    def group(self, model: str) -> Common | None:
+        if model in self.said:
+            wanted = self.numbers(model)
+            return next(its for its in self.groups if its.numbers == wanted)
+        return self.groups[0] if len(self.groups) == 1 else None
+
+    def fits(self, at: float, tokens: int, model: str) -> bool:
+        group = self.group(model)
+        return group is None or group.fits(at, [1, tokens], self.open)
+
+    def forget(self, now: float) -> None:
+        while self.open and self.open[0].since + 120 <= now:
+            self.end(self.open[0].sent, self.open[0].sent.tokens)
+
+    def take(self, now: float, sent: Sent) -> None:
+        self.open.append(Open(now, sent))
+        group = self.group(sent.model)
+        if group:
+            group.enter(now, self.open[-1])
+
+    def end(self, sent: Sent, tokens: int, *, unsent: bool = False) -> None:
+        for its in [o for o in self.open if o.sent is sent]:
+            self.open.remove(its)
+            group = its.group
+            if group is None:
+                continue
+            if unsent:
+                group.drop(its)
+                continue
+            group.charge(its)
+            for entry in group.log[1]:
+                if entry[1] is sent:
+                    entry[2] = tokens
+
+    def held_up(self, now: float, sent: Sent) -> None:
+        for its in [o for o in self.open if o.sent is sent]:
+            self.open.remove(its)
+            self.open.append(its)
+            its.since = now
+            for log in its.group.log if its.group else ():
+                for entry in log:
+                    entry[0] = now if entry[1] is sent else entry[0]
+
+    def learn(
+        self, now: float, model: str, limits: list, rests: list, of: int, last: int
+    ) -> None:
+        self.forget(now)
+        if not any(limits) and not any(rests):
+            return
+        news = model not in self.said
+        old = None if news else self.group(model)
+        its = self.said.setdefault(model, [None, None])
+        for part, limit in enumerate(limits):
+            known = its[part]
+            if limit and (known is None or of > known[1] or limit < known[0]):
+                its[part] = limit, last
+        self.regroup(now, model, old)
+        group = self.group(model)
+        assert group is not None
+        for part, rest in enumerate(rests):
+            if rest:
+                for o in self.open:
+                    if o.sent.number == of and o.group is group:
+                        o.unseen[part] = 0
+                group.hear(part, rest[0], now + rest[1], of, last)
+
+    def regroup(self, now: float, model: str, old: Common | None) -> None:
+        numbers = self.numbers(model)
+        if not any(its.numbers == numbers for its in self.groups):
+            others = [m for m in self.said if m != model]
+            if old and not any(self.numbers(m) == old.numbers for m in others):
+                before, old.numbers = old.numbers, numbers
+                for part in (0, 1):
+                    if numbers[part] and not before[part]:
+                        old.log[part][:] = [
+                            [now, o.sent, o.cost[part]]
+                            for o in self.open
+                            if o.group is old
+                        ]
+            else:
+                self.groups.append(Common(numbers))
+        needed = {self.numbers(m) for m in self.said}
+        self.groups = [its for its in self.groups if its.numbers in needed]
+        for its in self.open:
+            group = self.group(its.sent.model)
+            if group is not its.group:
+                self.moved += 1
+                if its.group:
+                    its.group.drop(its)
+                if group:
+                    group.enter(now, its)
+
+
 @attrs.define
 class Model:
     """The limits of one provider, from a log of all that was ever sent."""
@@ -120,11 +300,13 @@ class Model:
     sent: list[Sent] = attrs.field(factory=list)
     blocked: dict[int, float] = attrs.field(factory=dict)
     aside: dict[int, float] = attrs.field(factory=dict)
+    told: dict[int, ToldOfKey] = attrs.field(factory=dict)
     level: float = 0.0
     level_at: float = 0.0
 
     def __attrs_post_init__(self) -> None:
         self.level = float(self.limits.capacity or 0)
+        self.told = {key: ToldOfKey() for key in {-1, *self.keys}}
 
     @property
     def keys(self) -> list[int]:
@@ -135,8 +317,13 @@ class Model:
         most = self.limits.capacity or 0
         return min(most, self.level + (at - self.level_at) * rate)
 
-    def fits(self, at: float, tokens: int, key: int) -> bool:
+    def told_of(self, key: int) -> list[ToldOfKey]:
+        return [self.told[each] for each in {-1, key}]
+
+    def fits(self, at: float, tokens: int, key: int, model: str) -> bool:
         its = self.limits
+        if not all(told.fits(at, tokens, model) for told in self.told_of(key)):
+            return False
         recent = [s for s in self.sent if at - s.at < PERIOD]
         if at < max(self.blocked.get(-1, -1.0), self.blocked.get(key, -1.0)):
             return False
@@ -160,25 +347,43 @@ class Model:
         free = [key for key in self.keys if self.aside.get(key, -1.0) <= at]
         return free or [min(self.keys, key=lambda key: self.aside[key])]
 
-    def fits_somewhere(self, at: float, tokens: int) -> bool:
-        return any(self.fits(at, tokens, key) for key in self.in_use(at))
+    def fits_somewhere(self, at: float, tokens: int, model: str) -> bool:
+        return any(self.fits(at, tokens, key, model) for key in self.in_use(at))
 
-    def ready(self, tokens: int) -> float:
+    def ready(self, tokens: int, model: str) -> float:
         """Return when it fits, if nothing else is sent until then."""
         moments = [self.now, *self.blocked.values(), *self.aside.values()]
         moments += [s.at + PERIOD for s in self.sent if self.now - s.at < PERIOD]
         if self.limits.refill_rate:
             missing = 1 - self.level
             moments.append(self.level_at + missing / self.limits.refill_rate)
-        return min(
-            at for at in moments if at >= self.now and self.fits_somewhere(at, tokens)
+        for told in self.told.values():
+            for group in told.groups:
+                for part in (0, 1):
+                    moments += [entry[0] + PERIOD for entry in group.log[part]]
+                    moments += [heard[1] for heard in group.heard[part]]
+        return next(
+            at
+            for at in sorted(set(moments))
+            if at >= self.now and self.fits_somewhere(at, tokens, model)
         )
 
-    def take(self, tokens: int, key: int) -> Sent:
+    def take(self, tokens: int, key: int, model: str, number: int = 0) -> Sent:
         if self.limits.capacity is not None:
             self.level, self.level_at = self.in_bucket(self.now) - 1, self.now
-        self.sent.append(Sent(self.now, tokens, key))
+        self.sent.append(Sent(self.now, tokens, key, model, number))
+        for told in self.told_of(key):
+            told.take(self.now, self.sent[-1])
         return self.sent[-1]
+
+    def forget(self, key: int) -> None:
+        for told in self.told_of(key):
+            told.forget(self.now)
+
+    def end(self, sent: Sent, tokens: int, *, unsent: bool = False) -> None:
+        for told in self.told_of(sent.key):
+            told.end(sent, tokens, unsent=unsent)
+        sent.tokens, sent.ended = tokens, True
 
     def untake(self, sent: Sent) -> None:
         self.level_at, self.level = self.now, self.in_bucket(self.now) + 1

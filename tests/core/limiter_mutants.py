@@ -16,7 +16,7 @@ from unittest.mock import patch
 import attrs
 
 from duckservice.core import rooms, shares, waiting_line
-from duckservice.core.allowance import Allowance
+from duckservice.core.allowance import Allowance, Ask
 from duckservice.core.cooldown import Cooldown
 from duckservice.core.grants import Grant, Late
 from duckservice.core.headroom import Headroom
@@ -25,6 +25,8 @@ from duckservice.core.rooms import Rooms
 from duckservice.core.shares import Shares
 from duckservice.core.sliding_window import SlidingWindow
 from duckservice.core.token_bucket import Taken
+from duckservice.core.told import Told, _Model
+from duckservice.core.told_group import Group, UnderWay
 from duckservice.core.waiting_line import WaitingLine
 
 
@@ -73,9 +75,9 @@ def _settle_twice(self: Limiter[int], grant: Grant, tokens: int, **more: Any) ->
     _SETTLE(self, grant, tokens, **more)
 
 
-def _counts_at_the_end(self: Allowance, now: float, cost: Any, number: int) -> Any:
-    holding = _TAKE(self, now, (0, 0, 0, 0), number)
-    holding.cost = cost
+def _counts_at_the_end(self: Allowance, now: float, ask: Ask, number: int) -> Any:
+    holding = _TAKE(self, now, attrs.evolve(ask, cost=(0, 0, 0, 0)), number)
+    holding.cost = ask.cost
     return holding
 
 
@@ -147,7 +149,9 @@ _REFUSED = Cooldown.refused
 _REMOVE = Shares.remove
 _GIVE_BACK = Limiter.give_back
 _ACQUIRE = Limiter.acquire
-_WINDOW = Allowance._window
+_READY_AT = Allowance.ready_at
+_NUMBERS = _Model.numbers
+_SORT = Told._sort
 
 
 def _shorter_window(self: Allowance, limit: int | None) -> SlidingWindow | None:
@@ -158,16 +162,67 @@ def _leaking_window(self: Allowance, limit: int | None) -> SlidingWindow | None:
     return None if limit is None else Leaks(limit, 60.0 + self._guard)
 
 
-def _tells(self: Allowance, part: int, limit: int, **_: int) -> None:
-    window = self._windows[part]
-    if window is None:
-        self._windows[part] = _WINDOW(self, limit)
-    else:
+def _loosens(self: Allowance, now: float, ask: Ask) -> float:
+    group = self.told.group(ask.model)
+    limit = None if group is None else group.numbers[0]
+    window = self._windows[0]
+    if window is not None and limit is not None:
         window.limit = limit
+    return _READY_AT(self, now, ask)
 
 
 def _stays(self: Limiter[int], waiter: int) -> bool:
-    return waiter in self._cost_of
+    return waiter in self._asks
+
+
+def _the_first_group(self: Told, model: str) -> Group | None:
+    return next(self.groups(), None)
+
+
+def _its_own_group(self: Told, model: str) -> Group | None:
+    its = self._models.get(model)
+    return None if its is None else its.group
+
+
+def _a_group_each(self: _Model) -> Any:
+    # Equal to nothing but itself.
+    return _Unlike(_NUMBERS(self), id(self))
+
+
+class _Unlike(tuple[Any, ...]):
+    """Numbers that are those of one model alone."""
+
+    __slots__ = ()
+    owner: int
+
+    def __new__(cls, numbers: Any, owner: int) -> Any:
+        return _UNLIKE.setdefault((tuple(numbers), owner), tuple.__new__(cls, numbers))
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+_UNLIKE: dict[Any, Any] = {}
+
+
+def _stays_where_it_was(self: Told, now: float, latest: str) -> None:
+    under_way, self._under_way = self._under_way, {}
+    _SORT(self, now, latest)
+    self._under_way = under_way
+
+
+def _believes_a_higher_one(
+    self: _Model, part: int, limit: int, *, of: int, last: int
+) -> None:
+    self.said[part] = limit, last
+
+
+def _by_size_alone(self: Limiter[int], ask: Ask) -> Any:
+    return "", ask.cost[1].bit_length()
+
+
+def _counts_what_left(self: Group, its: UnderWay) -> None:
+    its.group = None
 
 
 MUTANTS = (
@@ -241,11 +296,11 @@ MUTANTS = (
         "what is under way is forgotten",
         (
             (
-                Allowance,
+                Group,
                 "_headroom_at",
                 lambda self, now, cost: max(
                     said.ready_at(now, part)
-                    for said, part in zip(self._headrooms, cost, strict=True)
+                    for said, part in zip(self.headrooms, cost, strict=True)
                 ),
             ),
         ),
@@ -258,12 +313,44 @@ MUTANTS = (
     ),
     Mutant(
         "what the provider says is not heard",
-        ((Allowance, "learn", lambda *_, **__: None),),
+        ((Told, "learn", lambda *_, **__: None),),
         "upstream",
     ),
     Mutant(
         "a higher limit than the configured one is believed",
-        ((Allowance, "_tell", _tells),),
+        ((Allowance, "ready_at", _loosens),),
         "upstream",
+    ),
+    Mutant(
+        "one model's limit holds back the others",
+        ((Told, "group", _the_first_group),),
+    ),
+    Mutant(
+        "of whom nothing is known nothing holds", ((Told, "group", _its_own_group),)
+    ),
+    Mutant(
+        "a limit that all models share is each one's own",
+        ((_Model, "numbers", _a_group_each),),
+        "upstream",
+    ),
+    Mutant(
+        "what is under way stays in the group it was in",
+        ((Told, "_sort", _stays_where_it_was),),
+    ),
+    Mutant(
+        "what moves to another group counts in both",
+        ((Group, "leave", _counts_what_left),),
+    ),
+    Mutant(
+        "an outdated limit raises a newer one",
+        ((_Model, "hear", _believes_a_higher_one),),
+    ),
+    Mutant(
+        "a model that has nothing left holds up the others",
+        ((Limiter, "_lane", _by_size_alone),),
+    ),
+    Mutant(
+        "who overtakes takes what the first will need of what is left",
+        ((Group, "leaves_room", lambda *_: True),),
     ),
 )

@@ -1,5 +1,7 @@
 """A provider with limits that only its headers tell, for the tests of the limiter.
 
+It limits each of its models by itself, or all of them together.
+
 It keeps its own count, in windows that are fixed or in buckets that fill, and counts a
 request when it arrives; the answer travels back, and answers overtake each other.
 """
@@ -7,13 +9,14 @@ request when it arrives; the answer travels back, and answers overtake each othe
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator
 from itertools import count
 from random import Random
 
 import attrs
 
-from duckservice.core.grants import Grant, Limits
+from duckservice.core.grants import Grant, Limits, Waits
 from duckservice.core.limiter import Limiter
 from duckservice.core.rate_hints import RateHints
 
@@ -74,61 +77,85 @@ class Upstream:
 
 @attrs.define
 class Run:
-    """A limiter that knows nothing, under load, before such a provider."""
+    """A limiter that knows nothing, under load of each model, before such a provider."""
 
     seed: int
     requests: int
+    """A minute, of the first of the models; or of all together."""
     fills: bool
     seconds: float = 600.0
     configured: int | None = None
+    others: dict[str, int] = attrs.field(factory=dict[str, int])
+    """Models beside the one without a name, and their requests a minute."""
+    shared: bool = False
+    """Whether there is one limit, for all models together."""
     limiter: Limiter[int] = attrs.field(init=False)
-    upstream: Upstream = attrs.field(init=False)
+    upstreams: dict[str, Upstream] = attrs.field(init=False)
+    """Of each model; where all share one, it is the same for all."""
+    under_way: Counter[str] = attrs.field(factory=Counter[str])
+    waiting: Counter[str] = attrs.field(factory=Counter[str])
 
     def run(self) -> Upstream:
+        """Return the provider as the model without a name has seen it."""
         rng = Random(self.seed)
         limits = Limits(requests_per_minute=self.configured, waiting_max=10)
         self.limiter = Limiter(limits, 0.0)
-        phase = rng.uniform(0, 60)
-        tokens = self.requests * rng.choice([5, 1000])
-        self.upstream = Upstream(self.requests, tokens, self.fills, phase)
+        self.upstreams = self.providers(rng)
         events: list[tuple[float, int, str, Grant, object]] = []
-        names, under_way, now = count(1), 0, 0.0
+        names, now = count(1), 0.0
         while now < self.seconds:
-            for grant in self.want(now, under_way, names):
-                under_way += 1
+            for grant in self.want(now, names):
                 there = now + rng.uniform(0, 0.4)
                 heapq.heappush(events, (there, next(names), "arrives", grant, None))
             wakeup = self.limiter.next_wakeup(now)
-            if under_way >= IN_FLIGHT_MAX or wakeup is None:
-                wakeup = None
             if events and (wakeup is None or events[0][0] <= wakeup):
                 now, _, what, grant, said = heapq.heappop(events)
+                upstream = self.upstreams[grant.model]
                 if what == "arrives":
-                    ok = self.upstream.arrives(now, grant.tokens)
-                    said = ok, self.upstream.headers(now)
+                    ok = upstream.arrives(now, grant.tokens)
+                    said = ok, upstream.headers(now)
                     back = now + rng.choice([0.05, 0.2, 1.5, rng.uniform(0, 4)])
                     event = back, next(names), "answered", grant, said
                     heapq.heappush(events, event)
                 else:
-                    under_way -= 1
+                    self.under_way[grant.model] -= 1
                     self.answered(now, grant, said, rng)
             elif wakeup is not None:
                 now = max(now, wakeup)
-        return self.upstream
+        return self.upstreams[""]
 
-    def want(self, now: float, under_way: int, names: Iterator[int]) -> Iterator[Grant]:
-        """Yield grants as long as there are any and too many are not under way."""
-        while under_way < IN_FLIGHT_MAX:
-            for _, its in self.limiter.due(now):
-                assert isinstance(its, Grant)
-                yield its
-                under_way += 1
-            if under_way >= IN_FLIGHT_MAX or self.limiter.statistics(now).waiting:
-                return
-            answer = self.limiter.acquire(now, TOKENS, next(names))
-            if isinstance(answer, Grant):
-                yield answer
-                under_way += 1
+    def providers(self, rng: Random) -> dict[str, Upstream]:
+        phase = rng.uniform(0, 60)
+        size = rng.choice([5, 1000])
+        first = Upstream(self.requests, self.requests * size, self.fills, phase)
+        return {"": first} | {
+            model: first
+            if self.shared
+            else Upstream(its, its * size, self.fills, rng.uniform(0, 60))
+            for model, its in self.others.items()
+        }
+
+    def want(self, now: float, names: Iterator[int]) -> Iterator[Grant]:
+        """Yield grants; of each model one waits, if not too many are under way."""
+        for _, its in self.limiter.due(now):
+            assert isinstance(its, Grant)
+            self.waiting[its.model] -= 1
+            self.under_way[its.model] += 1
+            yield its
+        for model in self.upstreams:
+            while not self.waiting[model] and self.under_way[model] < IN_FLIGHT_MAX:
+                answer = self.limiter.acquire(now, TOKENS, next(names), model=model)
+                if isinstance(answer, Grant):
+                    self.under_way[model] += 1
+                    yield answer
+                else:
+                    assert answer == Waits()
+                    self.waiting[model] += 1
+        for _, its in self.limiter.due(now):
+            assert isinstance(its, Grant)
+            self.waiting[its.model] -= 1
+            self.under_way[its.model] += 1
+            yield its
 
     def answered(self, now: float, grant: Grant, said: object, rng: Random) -> None:
         assert isinstance(said, tuple)

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from duckservice.core.grants import ANY_KEY, Grant, Late, Limits, LineFull, Waits
-from duckservice.core.limiter import Limiter
+from duckservice.core.limiter import LANES_MAX, Limiter
 from duckservice.core.rate_hints import RateHints
 from duckservice.core.token_bucket import Never
 from tests.core.limiter_conformance import SOMETIMES, run_programs
@@ -345,9 +345,9 @@ def test_a_lower_limit_tightens_ours_and_a_higher_one_changes_nothing():
 
 def test_without_a_configured_limit_the_one_that_is_told_holds():
     limiter: Limiter[int] = Limiter(Limits(), 0.0)
-    assert not limiter.knows_of_tokens
+    assert not limiter.knows_of_tokens()
     limiter.learn(0.0, told(tokens_limit=100))
-    assert limiter.knows_of_tokens
+    assert limiter.knows_of_tokens()
     assert isinstance(limiter.acquire(0.0, 90, 1), Grant)
     assert limiter.acquire(0.0, 20, 2) == Waits()
 
@@ -411,6 +411,173 @@ def test_a_limit_that_only_headers_tell_is_kept_and_used_to_95_percent(requests,
         may = min(requests, upstream.tokens / TOKENS) * run.seconds / 60
         assert upstream.refused == 0
         assert len(upstream.served) >= 0.95 * may
+
+
+@pytest.mark.parametrize("fills", [False, True], ids=["fixed windows", "buckets"])
+@pytest.mark.parametrize("other", [30, 60])
+def test_each_of_two_models_uses_95_percent_of_its_own_limit(other, fills):
+    for seed in range(4):
+        run = Run(seed, 20, fills, others={"b": other})
+        run.run()
+        for upstream in run.upstreams.values():
+            may = min(upstream.requests, upstream.tokens / TOKENS) * run.seconds / 60
+            assert upstream.refused == 0
+            assert len(upstream.served) >= 0.95 * may
+
+
+@pytest.mark.parametrize("fills", [False, True], ids=["fixed windows", "buckets"])
+def test_a_limit_that_models_share_is_kept_though_each_answer_is_of_one(fills):
+    for seed in range(4):
+        run = Run(seed, 40, fills, others={"b": 0}, shared=True)
+        upstream = run.run()
+        may = min(upstream.requests, upstream.tokens / TOKENS) * run.seconds / 60
+        assert upstream.refused == 0
+        assert len(upstream.served) >= 0.95 * may
+
+
+# Models.
+
+
+def grant_of(limiter: Limiter[int], now: float, name: int, model: str) -> Grant:
+    grant = limiter.acquire(now, 1, name, model=model)
+    assert isinstance(grant, Grant)
+    return grant
+
+
+def test_what_is_left_of_one_model_holds_back_no_other():
+    limiter: Limiter[int] = Limiter(Limits(), 0.0)
+    chat = grant_of(limiter, 0.0, 1, "chat")
+    image = grant_of(limiter, 0.0, 2, "image")
+    few = told(requests_limit=5, requests_remaining=0, requests_reset=60.0)
+    many = told(requests_limit=500, requests_remaining=400, requests_reset=1.0)
+    limiter.learn(1.0, few, grant=image)
+    limiter.learn(1.0, many, grant=chat)
+    assert limiter.acquire(1.0, 1, 3, model="image") == Waits()
+    assert limiter.acquire(1.0, 1, 4, "low", model="chat") == Waits()
+    assert granted(limiter, 1.0) == [4]
+    assert limiter.ready_at(1.0, "chat") == limiter.ready_at(1.0) == 1.0
+    assert limiter.ready_at(1.0, "image") == 61.0
+    assert (limiter.requests_left(1.0, "image"), limiter.requests_left(1.0)) == (0, 399)
+
+
+def test_behind_a_thousand_of_a_model_with_nothing_left_another_goes_at_once():
+    limiter: Limiter[int] = Limiter(Limits(waiting_max=2000), 0.0)
+    chat = grant_of(limiter, 0.0, 1, "chat")
+    image = grant_of(limiter, 0.0, 2, "image")
+    nothing = told(requests_limit=5, requests_remaining=0, requests_reset=60.0)
+    limiter.learn(0.0, nothing, grant=image)
+    limiter.learn(0.0, told(requests_limit=500), grant=chat)
+    for number in range(1000):
+        assert limiter.acquire(0.0, 1, 100 + number, model="image") == Waits()
+    assert limiter.acquire(0.0, 1, 9, model="chat") == Waits()
+    assert granted(limiter, 0.0) == [9]
+
+
+def test_what_was_under_way_when_the_first_answer_came_counts():
+    limiter: Limiter[int] = Limiter(Limits(), 0.0)
+    grants = [grant_of(limiter, 0.0, n, "m") for n in range(50)]
+    said = told(requests_limit=60, requests_remaining=52, requests_reset=60.0)
+    limiter.learn(1.0, said, grant=grants[0])
+    assert limiter.requests_left(1.0, "m") == 52 - 49
+
+
+def test_models_of_the_same_limits_have_one_count():
+    limiter: Limiter[int] = Limiter(Limits(), 0.0)
+    for name in ("a", "b"):
+        grant = grant_of(limiter, 0.0, 1, name)
+        limiter.learn(0.0, told(requests_limit=3), grant=grant)
+    assert limiter.requests_left(0.0, "a") == limiter.requests_left(0.0, "b") == 1
+    assert limiter.statistics(0.0).requests_available == 1
+
+
+def test_a_model_of_which_nothing_is_known_is_of_the_only_group_or_of_none():
+    limiter: Limiter[int] = Limiter(Limits(), 0.0)
+    first = grant_of(limiter, 0.0, 1, "a")
+    limiter.learn(0.0, told(requests_limit=2), grant=first)
+    new = grant_of(limiter, 0.0, 2, "new")
+    assert limiter.acquire(0.0, 1, 3, model="newer") == Waits()
+    limiter.learn(0.0, told(requests_limit=9), grant=new)
+    assert granted(limiter, 0.0) == [3]
+    assert limiter.requests_left(0.0, "newest") is None
+
+
+def test_a_limit_that_changes_takes_along_what_was_taken():
+    limiter: Limiter[int] = Limiter(Limits(), 0.0)
+    grant = grant_of(limiter, 0.0, 1, "a")
+    limiter.learn(0.0, told(requests_limit=10), grant=grant)
+    for name in range(4):
+        limiter.settle(grant_of(limiter, 0.0, name, "a"), 1)
+    limiter.learn(1.0, told(requests_limit=6), grant=grant)
+    assert limiter.requests_left(1.0, "a") == 1
+
+
+def test_of_a_thousand_models_64_are_remembered_and_those_that_are_used():
+    limiter: Limiter[int] = Limiter(Limits(), 0.0)
+    for number in range(1000):
+        for name in ("used", f"made up {number}"):
+            grant = grant_of(limiter, float(number), number, name)
+            limit = 10**6 if name == "used" else 1000 + number
+            limiter.learn(float(number), told(requests_limit=limit), grant=grant)
+            limiter.settle(grant, 1)
+    models = [its.model for its in limiter.statistics(1e3).told]
+    assert len(models) == 64
+    assert "used" in models
+    assert len(limiter.memory().rooms.whole.told._groups) == 64
+    assert not limiter.memory().rooms.whole.told._under_way
+
+
+def test_where_made_up_models_wait_there_are_not_too_many_lines():
+    limiter: Limiter[int] = Limiter(Limits(requests_per_minute=1), 0.0)
+    for number in range(1000):
+        limiter.acquire(0.0, 1, number, model=f"made up {number}")
+    assert len(limiter._lanes) <= LANES_MAX + 1
+    for number in range(1, 1000):
+        assert limiter.remove(number)
+    assert not limiter._lanes
+    assert not limiter._waiting_cost
+
+
+def test_what_was_told_of_a_model_survives_a_crash_with_what_is_under_way():
+    limiter: Limiter[int] = Limiter(Limits(), 0.0)
+    grants = [grant_of(limiter, 0.0, n, "a") for n in range(3)]
+    said = told(requests_limit=9, requests_remaining=5, requests_reset=60.0)
+    limiter.learn(0.0, said, grant=grants[0])
+    heir: Limiter[int] = Limiter(limiter.limits, 0.0, memory=limiter.memory())
+    assert heir.requests_left(0.0, "a") == 3
+    heir.give_back(0.0, grants[1])
+    assert heir.requests_left(0.0, "a") == 4
+
+
+def test_a_token_limit_of_one_model_makes_no_other_ones_tokens_matter():
+    limiter: Limiter[int] = Limiter(Limits(), 0.0)
+    for model, hints in (
+        ("chat", told(requests_limit=2, tokens_limit=9)),
+        ("image", told(requests_limit=5)),
+    ):
+        limiter.learn(0.0, hints, grant=grant_of(limiter, 0.0, 1, model))
+    assert limiter.knows_of_tokens("chat")
+    assert not limiter.knows_of_tokens("image")
+    assert limiter.knows_of_tokens()
+
+
+def test_who_waits_of_another_model_delays_only_what_both_count_in():
+    limiter: Limiter[int] = Limiter(Limits(guard=0.0), 0.0)
+    for model, limit in (("chat", 2), ("image", 1)):
+        hints = told(requests_limit=limit)
+        limiter.learn(0.0, hints, grant=grant_of(limiter, 0.0, 1, model))
+    for number in range(10):
+        limiter.acquire(0.0, 1, number, model="image")
+    assert limiter.expected_at(0.0, 1, model="chat") == 0.0
+    assert limiter.expected_at(0.0, 1, model="image") == 660.0
+
+
+def test_what_was_told_of_each_model_is_shown():
+    limiter: Limiter[int] = Limiter(Limits(), 0.0)
+    grant = grant_of(limiter, 0.0, 1, "a")
+    said = told(requests_limit=9, tokens_limit=50, tokens_remaining=4, tokens_reset=1.0)
+    limiter.learn(0.0, said, grant=grant)
+    (its,) = limiter.statistics(0.0).told
+    assert attrs.astuple(its) == ("a", 9, 50, 8, 4)
 
 
 # Pauses.

@@ -28,6 +28,9 @@ def survives_upstreams(most: int) -> bool:
             run = Run(seed, 20, fills=fills, seconds=240.0)
             if run.run().refused:
                 return False
+            run = Run(seed, 30, fills, seconds=240.0, others={"b": 0}, shared=True)
+            if run.run().refused:
+                return False
     return True
 
 
