@@ -45,6 +45,7 @@ from duckservice.errors import (
 )
 from duckservice.events import AttemptEnded, EventSink
 from duckservice.metering import Meter
+from duckservice.permissions import at_rest
 from duckservice.providers.request_context import KeyRest, Sending
 from duckservice.providers.sending import may_be_accepted
 from duckservice.spending import (
@@ -94,15 +95,17 @@ class Attempt:
 
         Raises:
             NotBegun: it must not be sent; all permissions are given back.
+            CircuitOpen, RateLimited: nor now; it has ended.
         """
         self._sending = Sending(self.grant.key, self._hear, self._have_key_rest)
         self._sending.begin()
         watch = self.call.options.watch
         if watch is None:
-            self._send_late()
+            self._send()
             return
-        worst = worst_cost(self.guarded.provider, self.request)
-        likely = worst or likely_cost(self.guarded.provider, self.request) or 0
+        provider = self.money.provider
+        worst = worst_cost(provider, self.request)
+        likely = worst or likely_cost(provider, self.request) or 0
         info = AttemptInfo(
             provider=self.guarded.config.name,
             model=self.request.model,
@@ -116,7 +119,37 @@ class Attempt:
             self.give_back()
             raise
         self._watched = True
-        self._send_late()
+        refusal = self._refused_meanwhile()
+        if refusal is not None:
+            self._close(refusal.code, Outcome.NEITHER, Usage(), refusal)
+            raise refusal
+        self._send()
+
+    def must_be_fit_to_send(self) -> None:
+        """Raise what forbids to send it by now, if anything does."""
+        if (refusal := self._refused_meanwhile()) is not None:
+            raise refusal
+
+    def _refused_meanwhile(self) -> DuckError | None:
+        """Return what forbids to send it, though it was permitted some time ago.
+
+        Writing it down may take a slow disk seconds: the breaker may have opened since,
+        or a 429 have come.
+        """
+        now, its = trio.current_time(), self.guarded
+        if now - self.started < SENT_LATE:
+            return None
+        if not its.board.stands(self.permit, now):
+            return at_rest(its, its.provider.own_name(self.request.model))
+        limiter = its.board.limiter
+        if limiter is not None and limiter.blocked_until > now:
+            name = its.config.name
+            return RateLimited(
+                f"{name!r} has just asked everybody to wait",
+                provider=name,
+                retry_after=limiter.blocked_until - now,
+            )
+        return None
 
     def answered(self) -> None:
         """Take note that the first of the reply is here."""
@@ -279,9 +312,10 @@ class Attempt:
             output_tokens=0 if usage.estimated else usage.output_tokens,
         )
 
-    def _send_late(self) -> None:
-        """Have the rate limit count it from now on, if writing it down took long."""
-        if trio.current_time() - self.grant.at > SENT_LATE:
+    def _send(self) -> None:
+        """Begin to measure the provider, and not what has held us up."""
+        self.started = trio.current_time()
+        if self.started - self.grant.at > SENT_LATE:
             self._tell(
                 lambda: self.guarded.limiter.cast(RateLimiter.was_sent, self.grant)
             )
@@ -300,7 +334,7 @@ class Attempt:
         self._tell(lambda: guarded.limiter.cast(RateLimiter.give_back, self.grant))
 
     def _leave(self) -> None:
-        self.guarded.board.turns.discard(self.turn.id)
+        self.guarded.board.turns.pop(self.turn.id, None)
         self._tell(lambda: self.parts.queue.cast(RequestQueue.leave, self.turn))
 
     def _loggable(self, error: DuckError) -> str | None:

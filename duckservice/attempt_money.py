@@ -2,7 +2,8 @@
 
 Set aside are its worst case in the budgets that bind it, and in the limit that its
 caller has set; the ledger holds what a budget has set aside before anything is sent.
-Each of these ends once: booked, or released.
+Each of these ends once: booked, or released. The prices of an attempt are those of its
+beginning: a config that is read again meanwhile is about the next one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from duckservice.completion import AnyRequest, ImageRequest, Usage
 from duckservice.core.budget_book import Reservation
 from duckservice.core.budget_rule import Spender
 from duckservice.core.job import Settlement
+from duckservice.core.pricing import believable
 from duckservice.errors import Unavailable
+from duckservice.ledger import UNSENT
+from duckservice.providers.base import Provider
 from duckservice.spending import why_unknown, worst_cost
 from duckservice.store.base import LedgerEntry
 from duckservice.store.decisions import settled_entry
@@ -31,6 +35,8 @@ class AttemptMoney:
     parts: Parts
     call: Call
     guarded: Guarded
+    provider: Provider
+    """Who has priced what is set aside, and prices what it comes to."""
     request: AnyRequest
     entry: str
     """The id of what it costs, in the ledger."""
@@ -38,6 +44,8 @@ class AttemptMoney:
     """In the budgets that bind the request."""
     _at_most: int = 0
     """What it was reckoned with in `Call.at_most`."""
+    _is_open: bool = False
+    """Whether the ledger holds it."""
 
     @classmethod
     def set_aside(
@@ -48,13 +56,14 @@ class AttemptMoney:
         Raises:
             BudgetExceeded: a budget has not enough left.
         """
-        its = cls(parts, call, guarded, request, call.new_entry())
+        provider = guarded.provider
+        its = cls(parts, call, guarded, provider, request, call.new_entry())
         worst: int | None = None
         if parts.budgets.any or call.options.max_cost is not None:
-            worst = worst_cost(guarded.provider, request)
+            worst = worst_cost(provider, request)
         if parts.budgets.any:
             its.reservation = parts.budgets.reserve(
-                its._spender(), worst, lambda: why_unknown(guarded.provider, request)
+                its._spender(), worst, lambda: why_unknown(provider, request)
             )
         if call.options.max_cost is not None:
             its._at_most = worst or 0
@@ -70,6 +79,8 @@ class AttemptMoney:
         """Give all of it back: nothing was sent."""
         self.parts.budgets.settle(self.reservation, 0)
         self.reservation = None
+        if self._is_open:
+            self.parts.ledger.settle(self.entry, UNSENT)
         self.call.at_most -= self._at_most
         self._at_most = 0
 
@@ -93,17 +104,21 @@ class AttemptMoney:
             return
         try:
             await self.parts.ledger.open(self._entry(at=its.at, reserved=its.amount))
+            self._is_open = True
         except Unavailable as error:
             if its.spares_others:
                 error.provider = self.guarded.config.name
             raise
 
     def cost(self, usage: Usage, *, ok: bool) -> int | None:
-        """Return the picodollars that *usage* costs, None if nobody knows."""
+        """Return the picodollars that *usage* costs, None if nobody knows.
+
+        What no request can have cost is not known: a provider has miscounted.
+        """
         if not usage.total_tokens and usage.billed is None:
             # A picture costs something, though its provider counts no tokens.
             return None if ok and isinstance(self.request, ImageRequest) else 0
-        return self.guarded.provider.estimate_cost(usage, self.request.model)
+        return believable(self.provider.estimate_cost(usage, self.request.model))
 
     def book(self, outcome: str, usage: Usage, cost: int | None) -> None:
         """Replace what was set aside by what it has cost, in all the books."""
@@ -150,5 +165,6 @@ class AttemptMoney:
             tags=self.call.options.tags,
             submitter=None if submitter is None else submitter.uid,
             provider=self.guarded.config.name,
-            model=self.request.model,
+            model=self.provider.own_name(self.request.model),
+            alias=self.request.model,
         )

@@ -6,6 +6,7 @@ a job is told the same. It reads the board, and asks nobody.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 import attrs
@@ -66,9 +67,9 @@ class Outlook:
         """Return which budgets have nothing left."""
         return self.service.parts.budgets.empty(trio.current_time())
 
-    def models_for(self, model: str) -> tuple[str, ...]:
-        """Return all models that may serve a job for *model*."""
-        return (model, *self.service.config.routing.fallbacks.get(model, ()))
+    def models_for(self, model: str) -> Sequence[Sequence[str]]:
+        """Return all models that may serve a job for *model*, each by all its names."""
+        return self.service.planner.models_for(model)
 
     def why(self, job: Job) -> WhyItWaits:
         """Return why *job* waits at this moment."""
@@ -103,21 +104,23 @@ class Outlook:
     def _at(self, guarded: Guarded, model: str, now: float) -> Prospect:
         """Return what one provider has to offer."""
         name, its = guarded.config.name, guarded.board
-        closed = self.empty_budgets().closes(name, model)
+        own = guarded.provider.own_name(model)
+        closed = self.empty_budgets().closes(name, own, model)
         # Who does not serve the model itself serves one that stands in for it.
         if closed is not None and guarded.provider.supports_model(model):
             return closed
         waiting = self.board.not_yet_permitted(name)
-        breaker = its.breaker_of(model)
+        breaker = its.breaker_of(own)
         room = its.max_concurrency - len(its.turns) - waiting
         if isinstance(breaker, HalfOpen):
             # A probe at a time; more would only be refused.
             out = circuit_breaker.outstanding(breaker, now)
-            room = min(room, breaker.places - len(out) - waiting)
-            if room <= 0:
+            places = breaker.places - len(out) - waiting
+            if places <= 0:
                 # At the latest when a probe has expired; mostly its end wakes us.
-                at = circuit_breaker.retry_at(breaker)
+                at = min((probe.expires_at for probe in out), default=None)
                 return MustWait(f"breaker_open:{name}", at, passed_over=True)
+            room = min(room, places)
         elif not circuit_breaker.eligible(breaker, now):
             at = circuit_breaker.retry_at(breaker)
             return MustWait(f"breaker_open:{name}", at, passed_over=True)
@@ -125,7 +128,7 @@ class Outlook:
             room = min(room, 1 - waiting)
             if room <= 0:
                 return MustWait(f"breaker_open:{name}", None, passed_over=True)
-        limited = _limited(guarded, now, waiting)
+        limited = _limited(guarded, own, now, waiting)
         if isinstance(limited, MustWait):
             return limited
         room = min(room, limited)
@@ -138,7 +141,7 @@ class Outlook:
         return MayRun(name, room)
 
 
-def _limited(guarded: Guarded, now: float, waiting: int) -> int | MustWait:
+def _limited(guarded: Guarded, model: str, now: float, waiting: int) -> int | MustWait:
     """Return how many requests the rate limit has left, or until when it has none."""
     limiter = guarded.board.limiter
     if limiter is None:
@@ -147,10 +150,12 @@ def _limited(guarded: Guarded, now: float, waiting: int) -> int | MustWait:
     if limiter.blocked_until > now:
         until = limiter.blocked_until
         return MustWait(f"rate_limited:{name}", until, passed_over=True)
-    left = limiter.statistics(now).requests_available
+    left = limiter.requests_left(now, model)
     if left is None:
         return guarded.config.max_concurrency
     left -= waiting
     if left > 0:
         return left
-    return MustWait(f"rate_limited:{name}", max(now, limiter.ready_at(now)))
+    at = limiter.ready_at(now, model)
+    # What is left is for those that have been claimed; the first of them wakes us.
+    return MustWait(f"rate_limited:{name}", None if waiting and at <= now else at)

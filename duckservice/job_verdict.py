@@ -59,8 +59,11 @@ def after(error: DuckError, where: Situation) -> Snooze | Fail:
 
 
 def counts(error: DuckError | None) -> bool:
-    """Say whether an attempt that ended with *error* was one: a 429 was not."""
-    return not (isinstance(error, RateLimited) and error.retryable)
+    """Say whether an attempt that ended with *error* was one.
+
+    A 429 was not, nor what a breaker has stopped after it was written down.
+    """
+    return not (isinstance(error, RateLimited | CircuitOpen) and error.retryable)
 
 
 def _leaves(error: DuckError) -> Iterator[DuckError]:

@@ -80,6 +80,7 @@ async def open_attempt(
     try:
         money.belong_to_now()
         await money.open_entry()
+        attempt.must_be_fit_to_send()
     except BaseException:
         attempt.give_back()
         raise

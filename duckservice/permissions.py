@@ -22,7 +22,14 @@ from duckservice.asking import ask, tell
 from duckservice.call import Priority, Submitter
 from duckservice.completion import AnyRequest, ChatRequest
 from duckservice.core.breaker_words import why_refused
-from duckservice.core.circuit_breaker import Closed, Open, Outcome, Permit
+from duckservice.core.circuit_breaker import (
+    Closed,
+    HalfOpen,
+    Open,
+    Outcome,
+    Permit,
+    eligible,
+)
 from duckservice.core.grants import Grant
 from duckservice.core.request_queue import Turn
 from duckservice.errors import CircuitOpen, DuckError
@@ -71,7 +78,7 @@ async def get_permissions(
         parts,
         emit,
         guarded,
-        request.model,
+        guarded.provider.own_name(request.model),
         priority,
         yields,
         tokens_to_reserve(guarded, request),
@@ -94,6 +101,7 @@ class _Asking:
     emit: EventSink
     guarded: Guarded
     model: str
+    """By the provider's own name: a model fails, and is limited, under all its aliases."""
     priority: Priority
     yields: bool
     tokens: int
@@ -168,17 +176,15 @@ class _Asking:
         return None if self.turn is None else self._all()
 
     async def one_by_one(self) -> Permissions:
-        """Wait for each, in the order in which they are scarce for the longest."""
+        """Wait for each in turn; the permit comes last, and nobody waits with it.
+
+        It may be a probe's, and then others are refused as long as it is held.
+        """
         try:
             self._have(await self._ask_turn())
-            self.permit = await self._ask_permit()
+            self._must_not_rest()
             self.grant = await self._ask_grant()
-            if not self.guarded.board.stands(self.permit, trio.current_time()):
-                # While we waited for the limiter the breaker has opened, and what
-                # rests must be sent nothing; or our probe has expired, and another
-                # has its place.
-                self.permit = None
-                self.permit = await self._ask_permit()
+            self.permit = await self._ask_permit()
         except BaseException:
             self._give_back()
             raise
@@ -211,16 +217,16 @@ class _Asking:
         permit = await ask(
             lambda: breaker.call(CircuitBreaker.admit, self.model), provider=name
         )
-        if permit is not None:
-            return permit
-        # A probe that is out ends sooner than it expires; nobody knows when.
-        state = self.guarded.board.breaker_of(self.model)
-        at = state.until if isinstance(state, Open) else None
-        raise CircuitOpen(
-            f"{name!r} is left alone for now: {why_refused(state)}",
-            provider=name,
-            retry_after=None if at is None else max(0.0, at - trio.current_time()),
-        )
+        if permit is None:
+            raise at_rest(self.guarded, self.model)
+        return permit
+
+    def _must_not_rest(self) -> None:
+        """Refuse at once what would only wait for the rate limit to be refused then."""
+        now, board = trio.current_time(), self.guarded.board
+        breaker = board.breaker_of(self.model)
+        if not isinstance(breaker, HalfOpen) and not eligible(breaker, now):
+            raise at_rest(self.guarded, self.model)
 
     async def _ask_grant(self) -> Grant:
         ticket, limiter = next(_tickets), self.guarded.limiter
@@ -247,7 +253,7 @@ class _Asking:
     def _have(self, turn: Turn) -> None:
         """Enter the turn on the board, before anything can come between."""
         self.turn = turn
-        self.guarded.board.turns.add(turn.id)
+        self.guarded.board.turns[turn.id] = trio.current_time()
 
     def _all(self) -> Permissions:
         assert self.turn is not None
@@ -260,7 +266,7 @@ class _Asking:
         turn, permit, grant = self.turn, self.permit, self.grant
         self.turn = self.permit = self.grant = None
         if turn is not None:
-            guarded.board.turns.discard(turn.id)
+            guarded.board.turns.pop(turn.id, None)
             tell(self.emit, lambda: self.parts.queue.cast(RequestQueue.leave, turn))
         if permit is not None:
             unused = permit, Outcome.NEITHER, 0.0
@@ -270,6 +276,18 @@ class _Asking:
             )
         if grant is not None:
             tell(self.emit, lambda: guarded.limiter.cast(RateLimiter.give_back, grant))
+
+
+def at_rest(guarded: Guarded, model: str) -> CircuitOpen:
+    """Return the error for who must not ask for *model*, by its own name, now."""
+    state, name = guarded.board.breaker_of(model), guarded.config.name
+    # A probe that is out ends sooner than it expires; nobody knows when.
+    at = state.until if isinstance(state, Open) else None
+    return CircuitOpen(
+        f"{name!r} is left alone for now: {why_refused(state)}",
+        provider=name,
+        retry_after=None if at is None else max(0.0, at - trio.current_time()),
+    )
 
 
 def _value(reply: Reply[T]) -> T | None:
@@ -303,4 +321,5 @@ def _input_to_reserve(guarded: Guarded, request: AnyRequest) -> int:
 def _knows_of_tokens(guarded: Guarded, model: str) -> bool:
     """Say whether tokens are limited, by the config or by what was told of *model*."""
     limiter = guarded.board.limiter
-    return limiter is not None and limiter.knows_of_tokens(model)
+    own = guarded.provider.own_name(model)
+    return limiter is not None and limiter.knows_of_tokens(own)

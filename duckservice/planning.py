@@ -117,8 +117,12 @@ class Planner:
         wish = _Wish(options, streaming)
         plan, refusals = self._for_models(self._models_of(request), request, wish)
         if not plan:
-            raise refusals[0] if refusals else _not_served(request.model)
-        return _affordable(plan, options)
+            raise _refusal(refusals) or _not_served(request.model)
+        try:
+            return _affordable(plan, options)
+        except BudgetExceeded:
+            self._wait_for_the_cheap(request, options)
+            raise
 
     def fallbacks_after(
         self,
@@ -168,6 +172,19 @@ class Planner:
             for guarded in self._able(its, [])
         ]
 
+    def models_for(self, model: str) -> Sequence[tuple[str, str]]:
+        """Return all that may be asked for where *model* is: by our and by its own name.
+
+        It is never empty: where nobody serves the model, that is known by our name only.
+        """
+        models = (model, *self._routing.fallbacks.get(model, ()))
+        names = [
+            (each, guarded.provider.own_name(each))
+            for each in models
+            for guarded in self._who_serves(each)
+        ]
+        return list(dict.fromkeys(names)) or [(model, model)]
+
     def candidates(self, model: str) -> list[Guarded]:
         """Return who serves *model* or its fallbacks, as they would be asked now.
 
@@ -187,6 +204,27 @@ class Planner:
         self._sessions.move_to_end(session)
         if len(self._sessions) > SESSIONS_MAX:
             self._sessions.popitem(last=False)
+
+    def _wait_for_the_cheap(self, request: R, options: CallOptions) -> None:
+        """Find out whether somebody would stay within the limit who rests now.
+
+        Raises:
+            CircuitOpen: yes.
+        """
+        now = trio.current_time()
+        resting = [
+            (guarded, its.model)
+            for guarded, its in self.able(request)
+            if not _may_be_asked(guarded, its.model, now)
+            and _fits(worst_cost(guarded.provider, its), options)
+        ]
+        if resting:
+            times = [_rests_until(guarded, model) for guarded, model in resting]
+            at = min((time for time in times if time is not None), default=None)
+            raise CircuitOpen(
+                "; ".join(_why_it_rests(guarded, model) for guarded, model in resting),
+                retry_after=None if at is None else max(0.0, at - now),
+            ) from None
 
     @property
     def _routing(self) -> RoutingConfig:
@@ -330,11 +368,27 @@ def _instead(routing: RoutingConfig, error: DuckError) -> Mapping[str, tuple[str
 
 
 def _may_be_asked(guarded: Guarded, model: str, now: float) -> bool:
-    breaker = guarded.board.breaker_of(model)
+    breaker = guarded.board.breaker_of(guarded.provider.own_name(model))
     # Half open, only the breaker itself knows: the end of a probe may be in its
     # inbox, ahead of the question. It refuses at once if there is no place.
     half_open = isinstance(breaker, circuit_breaker.HalfOpen)
     return half_open or circuit_breaker.eligible(breaker, now)
+
+
+def could_go_now(step: Step[R]) -> bool:
+    """Say whether *step* could be sent without any wait, as far as the board tells."""
+    guarded, request, now = step.guarded, step.request, trio.current_time()
+    its = guarded.board
+    tokens = tokens_to_reserve(guarded, request)
+    own = guarded.provider.own_name(request.model)
+    return (
+        len(its.turns) < its.max_concurrency
+        and _may_be_asked(guarded, request.model, now)
+        and (
+            its.limiter is None
+            or its.limiter.expected_at(now, tokens, model=own) <= now
+        )
+    )
 
 
 def _candidate(
@@ -347,7 +401,7 @@ def _candidate(
 ) -> Candidate:
     """Return the provider as it is now; with what *request* in particular comes to."""
     its, config = guarded.board, guarded.config
-    breaker = its.breaker_of(model)
+    breaker = its.breaker_of(guarded.provider.own_name(model))
     priced = request is not None and routing.strategy == "cheapest"
     return Candidate(
         name=config.name,
@@ -394,7 +448,8 @@ def _wait(
     wait = 0.0
     if limiter is not None:
         tokens = 0 if request is None else tokens_to_reserve(guarded, request)
-        wait = max(0.0, limiter.expected_at(now, tokens, model=model) - now)
+        own = guarded.provider.own_name(model)
+        wait = max(0.0, limiter.expected_at(now, tokens, model=own) - now)
         if limiter.blocked_until > now:
             # It has asked us to wait: others are asked before, however short it is.
             wait = max(wait, math.nextafter(routing.spill_after, math.inf))
@@ -404,12 +459,15 @@ def _wait(
 
 
 def _turn_in(guarded: Guarded) -> float:
-    """Return the seconds after which a turn will be free for one who comes now."""
-    its = guarded.board
-    latency = its.health.latency
-    if latency is None:
-        return 0.0
-    return latency * (its.queued + 1) / its.max_concurrency
+    """Return the seconds after which a turn will be free for one who comes now.
+
+    As long as replies take here lately, or as the oldest that is under way has taken
+    already: one that hangs is not in any average.
+    """
+    its, now = guarded.board, trio.current_time()
+    usual = its.performance.outlook(None, now).latency_ewma or 0.0
+    oldest = now - next(iter(its.turns.values()), now)
+    return max(usual, oldest) * (its.queued + 1) / its.max_concurrency
 
 
 def _affordable(plan: Plan[R], options: CallOptions) -> Plan[R]:
@@ -422,9 +480,7 @@ def _affordable(plan: Plan[R], options: CallOptions) -> Plan[R]:
         return plan
     worst = [worst_cost(step.guarded.provider, step.request) for step in plan]
     fitting = deque(
-        step
-        for step, cost in zip(plan, worst, strict=True)
-        if cost is not None and cost <= options.max_cost
+        step for step, cost in zip(plan, worst, strict=True) if _fits(cost, options)
     )
     if fitting:
         return fitting
@@ -436,6 +492,11 @@ def _affordable(plan: Plan[R], options: CallOptions) -> Plan[R]:
     )
     msg = f"the request {may}, and its limit is {usd(options.max_cost)} USD"
     raise BudgetExceeded(msg)
+
+
+def _fits(worst: int | None, options: CallOptions) -> bool:
+    limit = options.max_cost
+    return limit is None or (worst is not None and worst <= limit)
 
 
 def _why_unknown(plan: Plan[R]) -> str:
@@ -454,10 +515,25 @@ def _all_rest(
 
 def _why_it_rests(guarded: Guarded, model: str) -> str:
     name = repr(guarded.config.name)
-    breaker = guarded.board.breaker_of(model)
+    breaker = guarded.board.breaker_of(guarded.provider.own_name(model))
     if isinstance(breaker, circuit_breaker.Disabled):
         return f"{name} is disabled"
     return f"{name} is left alone for now: {why_refused(breaker)}"
+
+
+def _rests_until(guarded: Guarded, model: str) -> float | None:
+    own = guarded.provider.own_name(model)
+    return circuit_breaker.retry_at(guarded.board.breaker_of(own))
+
+
+def _refusal(refusals: Sequence[DuckError]) -> DuckError | None:
+    """Return what becomes of a request that nobody is planned for.
+
+    That somebody rests, rather than that somebody else cannot translate it: the one
+    passes, and a job that waits for it must not be over.
+    """
+    passing = (error for error in refusals if error.retryable)
+    return next(passing, refusals[0] if refusals else None)
 
 
 def _not_served(model: str) -> ModelNotFound:

@@ -6,7 +6,6 @@ by `core.retry`, and pure. Nothing here outlives the call.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar, final
 
@@ -30,20 +29,17 @@ from duckservice.core.retry import (
     RetryPolicy,
 )
 from duckservice.errors import (
-    BudgetExceeded,
-    CircuitOpen,
     DuckError,
-    NoAvailableProvider,
-    RequestError,
     Unavailable,
 )
 from duckservice.events import EventSink
 from duckservice.opening import open_attempt
-from duckservice.planning import Plan, Planner, Step
+from duckservice.planning import Plan, Planner, Step, could_go_now
 from duckservice.providers.auth.keys import OtherKey
 from duckservice.providers.sending import may_be_accepted
 from duckservice.spending import worst_cost
 from duckservice.tree import Guarded, Parts
+from duckservice.verdict import is_dear, verdict
 
 #: So many keys are tried for one call: their number has no limit.
 KEYS_MAX = 16
@@ -82,6 +78,11 @@ class Pursuit(Generic[R]):
     _tried: set[str] = attrs.field(factory=set[str])
     _held: list[Guarded] = attrs.field(factory=list[Guarded])
     """Who may not be asked again yet."""
+    _asking: Step[R] | None = None
+    """Whom the first of two asks."""
+    _probing: bool = False
+    """Whether that request finds out for all whether its provider is back: then it
+    must not be broken off because another one is quicker."""
     _rotated: int = 0
     """Attempts that have only found out that a key is limited or refused."""
     _replaced: set[str] = attrs.field(factory=set[str])
@@ -109,14 +110,14 @@ class Pursuit(Generic[R]):
 
         None: nobody could be, or it would be too many requests, or too dear.
         """
-        here = trio.current_time()
+        first = self._asking
+        if first is None or self._probing or self._is_last_attempt():
+            return None
         for step in self.plan:
-            its = step.guarded.board
-            free = len(its.turns) < its.max_concurrency
             if (
-                free
+                step.request.model == first.request.model
                 and step.provider not in self._tried
-                and (its.limiter is None or its.limiter.ready_at(here) <= here)
+                and could_go_now(step)
                 and self._is_affordable(step.guarded, step.request)
             ):
                 # What is asked twice is paid twice: as retries, it is a share only.
@@ -126,13 +127,17 @@ class Pursuit(Generic[R]):
                 return step
         return None
 
+    def _is_last_attempt(self) -> bool:
+        return self.call.report.attempts - self._rotated >= self.policy.max_attempts
+
     async def ask_once(
         self, step: Step[R], send: Callable[[Attempt, R], Awaitable[T]]
     ) -> Won[T, R] | None:
         """Ask beside the others; None where that comes to nothing."""
         self._tried.add(step.provider)
+        silent = "nobody" if self._asking is None else self._asking.provider
         try:
-            attempt = await self._open(step)
+            attempt = await self._open(step, f"asked as well: {silent} is silent")
             return Won(await send(attempt, step.request), step)
         except DuckError as error:
             self._errors.append(error)
@@ -140,7 +145,7 @@ class Pursuit(Generic[R]):
 
     def verdict(self) -> DuckError:
         """Return the one error that says what became of all attempts."""
-        return _verdict(self._errors) if self._errors else _retries_spent(self._held)
+        return verdict(self._errors) if self._errors else _retries_spent(self._held)
 
     # One provider.
 
@@ -177,17 +182,19 @@ class Pursuit(Generic[R]):
         Raises:
             DuckError: it is nobody's.
         """
+        self._asking = step
         while True:
             try:
                 attempt = await self._open(step)
             except DuckError as refusal:
                 # What all share has refused; only a budget may have room for a
                 # cheaper provider.
-                if refusal.provider is None and not _is_dear(refusal):
+                if refusal.provider is None and not is_dear(refusal):
                     raise
                 self._errors.append(refusal)
                 return None
             self._earn_retry(step.guarded)
+            self._probing = attempt.permit.serial > 0
             try:
                 return Won(await send(attempt, step.request), step)
             except DuckError as error:
@@ -197,14 +204,14 @@ class Pursuit(Generic[R]):
                 return None
             await trio.sleep(pause)
 
-    async def _open(self, step: Step[R]) -> Attempt:
+    async def _open(self, step: Step[R], why: str = "") -> Attempt:
         return await open_attempt(
             self.parts,
             self.emit,
             self.call,
             step.guarded,
             step.request,
-            why=self._why(step),
+            why=f"{why}; {step.why}" if why else self._why(step),
         )
 
     def _why(self, step: Step[R]) -> str:
@@ -227,7 +234,7 @@ class Pursuit(Generic[R]):
         Raises:
             DuckError: what the errors so far amount to, if that is the answer.
         """
-        if isinstance(error, OtherKey) and self._rotated < KEYS_MAX:
+        if isinstance(error, OtherKey) and self._may_rotate(step, error):
             # The limiter grants another key; who asked with the wrong one was not heard.
             self._rotated += 1
             return 0.0
@@ -260,6 +267,18 @@ class Pursuit(Generic[R]):
                 raise self.verdict()
             case GiveUp():
                 raise self.verdict()
+
+    def _may_rotate(self, step: Step[R], error: OtherKey) -> bool:
+        """Say whether *step* may be asked again at once, with another key.
+
+        The provider sees one more request, so it takes from its budget of retries. Where
+        that is used up, a 429 is one like any other, whatever key it is about: else all
+        keys of an overloaded account were tried by all requests. But a key that is no
+        good any more fails nobody: only those meet it that are under way at that moment.
+        """
+        if self._rotated >= KEYS_MAX:
+            return False
+        return _spend_retry(step.guarded) or not error.is_limited
 
     def _other_model_for(self, step: Step[R], error: DuckError) -> bool:
         """Plan for another model, if *error* says that this one is the wrong one."""
@@ -321,36 +340,3 @@ def _retries_spent(held: Sequence[Guarded]) -> RetriesSpent:
     wait = min(at, default=now) - now
     # A little later than that: what rests comes back after its time.
     return RetriesSpent(msg, retry_after=wait + 0.1 if wait > 0 else HELD_PAUSE)
-
-
-def _is_dear(error: DuckError) -> bool:
-    return isinstance(error, BudgetExceeded) and error.provider is None
-
-
-def _how_long(error: DuckError) -> tuple[bool, float]:
-    """Return how long it takes until the same may succeed, for a comparison."""
-    wait = error.retry_after
-    return not error.retryable, math.inf if wait is None else wait
-
-
-def _verdict(errors: Sequence[DuckError]) -> DuckError:
-    """Return the one error that says what became of all attempts."""
-    if isinstance(errors[-1], RequestError):
-        return errors[-1]
-    for kind in (CircuitOpen, BudgetExceeded):
-        if all(isinstance(error, kind) for error in errors):
-            return min(errors, key=_how_long)
-    if _is_dear(errors[-1]):
-        return errors[-1]
-    if len({error.provider for error in errors}) == 1:
-        return errors[-1]
-    tried = "; ".join(
-        f"{error.provider or 'duckservice'}: {error.code}" for error in errors
-    )
-    waits = [error.retry_after for error in errors if error.retry_after is not None]
-    verdict = NoAvailableProvider(
-        f"no provider could serve the request ({tried})",
-        retry_after=min(waits, default=None),
-    )
-    verdict.__cause__ = ExceptionGroup("every provider failed", list(errors))
-    return verdict

@@ -36,6 +36,8 @@ class Race(Generic[T, R]):
     """What is done with an answer that came second."""
     _won: Won[T, R] | None = None
     _failure: Exception | None = None
+    _bug: Exception | None = None
+    """What was raised beside the second's failures."""
     _second_runs: bool = False
 
     async def run(self) -> Won[T, R]:
@@ -56,7 +58,7 @@ class Race(Generic[T, R]):
         try:
             self._wins(await self.pursuit.run(self.send))
         except Exception as error:  # noqa: BLE001 - raised by `run`, and not in a group
-            self._failure = error
+            self._failure = self._bug or error
             if self._second_runs:
                 return  # it may yet answer
         all_of_it.cancel(reason="the request is answered, or has failed")
@@ -67,13 +69,18 @@ class Race(Generic[T, R]):
         if step is None:
             return
         self._second_runs = True
-        won = await self.pursuit.ask_once(step, self.send)
+        won = None
+        try:
+            won = await self.pursuit.ask_once(step, self.send)
+        except Exception as error:  # noqa: BLE001 - raised by `run`, if that is all there is
+            # A bug there is no reason to break off the one that may be well.
+            self._bug = error
         self._second_runs = False
         if won is not None:
             self._wins(won)
             all_of_it.cancel(reason="the request is answered")
         elif isinstance(self._failure, DuckError):
-            self._failure = self.pursuit.verdict()
+            self._failure = self._bug or self.pursuit.verdict()
 
     def _wins(self, won: Won[T, R]) -> None:
         if self._won is None:

@@ -8,6 +8,7 @@ requests.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -40,6 +41,7 @@ from duckservice.errors import (
 from duckservice.planning import Planner
 from duckservice.pursuit import Pursuit
 from duckservice.racing import Race
+from duckservice.request_story import RequestStory
 from duckservice.streaming import RelayedStream, background, open_stream, relay
 from duckservice.tree import Guarded, Parts, Seams
 
@@ -96,7 +98,7 @@ class Service:
         a stream that breaks off raises a typed error, and nothing is repeated.
         """
         routing = self.config.routing
-        async with self._call(options or CallOptions()) as call:
+        async with self._call(options or CallOptions(), request) as call:
             # A job's stream is kept, and a job is repeated anyway.
             is_job = call.options.watch is not None
             if is_job or (routing.hedge_after is None and not routing.commit_window):
@@ -165,13 +167,15 @@ class Service:
         options: CallOptions | None,
         send: Callable[[Attempt, R], Awaitable[T]],
     ) -> Answer[T]:
-        async with self._call(options or CallOptions()) as call:
+        async with self._call(options or CallOptions(), request) as call:
             value = await self._first_answer(call, request, send, _forget)
         return Answer(value, call.report)
 
     @asynccontextmanager
-    async def _call(self, options: CallOptions) -> AsyncGenerator[Call]:
-        """Count a request in and out, and hold it to its deadline."""
+    async def _call(
+        self, options: CallOptions, request: AnyRequest | None = None
+    ) -> AsyncGenerator[Call]:
+        """Count a request in and out, tell of it, and hold it to its deadline."""
         id_ = self.new_id()
         request_id = options.request_id or f"req_{id_}"
         job = options.job or f"job_{id_}"
@@ -180,6 +184,7 @@ class Service:
         counters.total += 1
         counters.in_flight += 1
         completed = False
+        story = RequestStory.begun(self.seams.emit, call, request)
         try:
             if self.draining and not options.job:
                 msg = "the daemon is about to stop, and takes no new requests"
@@ -199,6 +204,7 @@ class Service:
             counters.in_flight -= 1
             counters.completed += completed
             counters.failed += not completed
+            story.end(None if completed else sys.exc_info()[1])
 
     # The plan, and its attempts.
 
@@ -267,7 +273,9 @@ class Service:
         pursuit = self._pursuit(call, request, streaming)
         hedge = self.config.routing.hedge_after
         with self._naming_who_could_not(request):
-            if hedge is None or call.options.watch is not None or not pursuit.others:
+            alone = call.options.watch is not None or not pursuit.others
+            # A picture takes its time, and two of them are paid twice.
+            if hedge is None or alone or isinstance(request, ImageRequest):
                 won = await pursuit.run(send)
             else:
                 won = await Race(pursuit, send, hedge, drop).run()

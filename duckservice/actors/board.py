@@ -42,8 +42,9 @@ class ProviderBoard:
     """When, on trio's clock."""
     limiter: Limiter[int] | None = None
     """The container of the limiter actor that runs, or of the one that crashed."""
-    turns: set[int] = attrs.field(factory=set[int])
-    """The requests under way; each is written by the task that carries it."""
+    turns: dict[int, float] = attrs.field(factory=dict[int, float])
+    """The requests under way, and since when, on trio's clock, the oldest first; each
+    is written by the task that carries it."""
     queued: int = 0
     """Requests that wait for a turn; each counted by the task that carries it."""
     retry_budget: RetryBudget = attrs.field(factory=RetryBudget)

@@ -37,6 +37,9 @@ from supervisors import (
 LEASE = 30.0
 """Seconds after which a job without a heartbeat may be rescued."""
 BEAT = LEASE / 3
+PAUSE_MIN = 0.001
+"""Seconds between two looks, whatever the clock says."""
+
 STORE_PAUSE = 1.0
 """Seconds before a store that cannot do its work is asked again."""
 STAGE_MAX = 1000
@@ -50,8 +53,8 @@ class Prospects(Protocol):
         """Return whether a job for *model* may be begun now."""
         ...
 
-    def models_for(self, model: str) -> tuple[str, ...]:
-        """Return all models that may serve a job for *model*."""
+    def models_for(self, model: str) -> Sequence[Sequence[str]]:
+        """Return all models that may serve a job for *model*, each by all its names."""
         ...
 
     def empty_budgets(self) -> EmptyBudgets:
@@ -120,7 +123,9 @@ class Dispatcher:
         if not all(running.started for running in board):
             next_at = _earliest(next_at, trio.current_time() + STORE_PAUSE)
         if next_at is not None and not board.woken:
-            self._next.set_at(next_at, Dispatcher.dispatch)
+            # Who has looked just now and found nothing does not look again at once.
+            soonest = trio.current_time() + PAUSE_MIN
+            self._next.set_at(max(next_at, soonest), Dispatcher.dispatch)
 
     async def heartbeat(self) -> None:
         """Keep what is ours, stop what is not, and take back what nobody holds."""

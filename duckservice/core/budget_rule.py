@@ -20,6 +20,8 @@ class Spender:
     provider: str = ""
     model: str = ""
     """What the provider is asked for."""
+    alias: str = ""
+    """What the client has asked for, where that is another name."""
 
 
 @attrs.frozen(kw_only=True)
@@ -41,7 +43,7 @@ class BudgetRule:
         return (
             self.binds_asker(spender.tags, spender.submitter)
             and self.provider in {None, spender.provider}
-            and self.binds_model(spender.model)
+            and self.binds_model(spender.model, spender.alias)
         )
 
     def binds_asker(self, tags: Mapping[str, str], submitter: int | None) -> bool:
@@ -49,9 +51,13 @@ class BudgetRule:
         tagged = self.tag is None or tags.get(self.tag[0]) == self.tag[1]
         return tagged and self.submitter in {None, submitter}
 
-    def binds_model(self, model: str) -> bool:
-        """Say whether it counts requests for *model*."""
-        return self.model is None or fnmatchcase(model, self.model)
+    def binds_model(self, *names: str) -> bool:
+        """Say whether it counts requests for the model that has all these *names*.
+
+        One that matches is enough: else an alias were a way around the limit.
+        """
+        pattern = self.model
+        return pattern is None or any(fnmatchcase(name, pattern) for name in names)
 
     @property
     def spares_others(self) -> bool:

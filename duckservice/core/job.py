@@ -247,6 +247,10 @@ class Settlement:
     counts: bool = True
     """Whether it used up an attempt; a 429 does not, nor does a shutdown."""
 
+    def without_cost(self) -> Settlement:
+        """Return it for a store that refuses its figures: it may have cost anything."""
+        return attrs.evolve(self, usage=Usage(), cost=None, estimated=True)
+
 
 def submit(submission: Submission, *, id_: str, now: float) -> Job:
     """Return the job of *submission*, in its first state."""

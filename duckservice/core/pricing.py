@@ -15,6 +15,8 @@ from attrs.validators import ge, optional
 from duckservice.completion import Usage
 
 PICO_PER_USD = 10**12
+AMOUNT_MAX = 2**63 - 1
+"""More than nine million USD: what has cost more is no price, and fits no database."""
 _PICO_PER_TOKEN = 10**6
 """At a price of one USD per million tokens."""
 _DIGITS_MAX = 40
@@ -105,6 +107,11 @@ def _more_for_cache(usage: Usage, tokens: int, price: Price) -> int:
             kept = min(usage.hour_write_tokens, written)
             more += kept * (price.hour_write - price.cache_write)
     return more
+
+
+def believable(amount: int | None) -> int | None:
+    """Return what something has cost; None, not known, if it is beyond `AMOUNT_MAX`."""
+    return None if amount is None or amount > AMOUNT_MAX else amount
 
 
 def pico(usd: str) -> int:

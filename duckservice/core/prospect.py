@@ -50,27 +50,37 @@ class EmptyBudgets:
     empty: tuple[EmptyBudget, ...] = ()
 
     def holds(
-        self, tags: Mapping[str, str], submitter: int | None, models: Sequence[str]
+        self,
+        tags: Mapping[str, str],
+        submitter: int | None,
+        models: Sequence[Sequence[str]],
     ) -> MustWait | None:
-        """Return why a job must wait, whoever serves it; *models* are all it may use."""
+        """Return why a job must wait, whoever serves it.
+
+        *models* are all it may use, each by all of its names.
+        """
         held = [
             its.why
             for its in self.empty
             if its.rule.provider is None
             and its.rule.binds_asker(tags, submitter)
-            and all(map(its.rule.binds_model, models))
+            and all(its.rule.binds_model(*names) for names in models)
         ]
         return max(held, key=_when, default=None)
 
-    def closes(self, provider: str, model: str) -> MustWait | None:
-        """Return why nobody may ask *provider* for *model*, while others may be asked."""
+    def closes(self, provider: str, model: str, alias: str = "") -> MustWait | None:
+        """Return why nobody may ask *provider* for *model*, while others may be asked.
+
+        *alias* is what clients have called it.
+        """
+        spender = Spender(provider=provider, model=model, alias=alias)
         closed = [
             its.why
             for its in self.empty
             if its.rule.spares_others
             and its.rule.tag is None
             and its.rule.submitter is None
-            and its.rule.binds(Spender(provider=provider, model=model))
+            and its.rule.binds(spender)
         ]
         return max(closed, key=_when, default=None)
 

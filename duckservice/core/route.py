@@ -23,6 +23,8 @@ from typing import Literal, TypeAlias, assert_never
 
 import attrs
 
+from duckservice.core.pricing import usd
+
 Strategy: TypeAlias = Literal[
     "priority", "cheapest", "fastest", "least_busy", "weighted"
 ]
@@ -76,7 +78,8 @@ def faded(latency: float, age: float) -> float:
     Less with time: who is never asked because it was slow once could otherwise never
     show that it is not any more.
     """
-    return latency * 0.5 ** (max(0.0, age) / _LATENCY_HALF_LIFE)
+    kept: float = 0.5 ** (max(0.0, age) / _LATENCY_HALF_LIFE)
+    return latency * kept
 
 
 @attrs.frozen(kw_only=True)
@@ -259,7 +262,7 @@ def _merit(c: Candidate, strategy: Strategy) -> str:
         case "priority":
             return f"priority {c.priority}, health {c.health:.1f}, load {c.load:.2f}"
         case "cheapest":
-            price = "price unknown" if c.price is None else f"price {c.price} pUSD"
+            price = "price unknown" if c.price is None else f"{usd(c.price)} USD"
             return price + _ailment(c)
         case "fastest":
             known = c.latency is not None

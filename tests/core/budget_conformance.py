@@ -40,7 +40,7 @@ from duckservice.core.budget_book import BudgetBook, Reservation
 from duckservice.core.budget_rule import BudgetRule, Spender
 from duckservice.core.job import Settlement
 from duckservice.core.pricing import pico, usd
-from duckservice.errors import BudgetExceeded
+from duckservice.errors import BudgetExceeded, NotFound
 from duckservice.events import BudgetAlert
 from duckservice.ledger import LedgerBuffer
 from duckservice.store.base import LedgerEntry, LedgerFilter
@@ -50,6 +50,12 @@ START = datetime(2024, 2, 28, 21, 40, tzinfo=UTC).timestamp()
 KEYS = {"hour": "%Y-%m-%d %H", "day": "%Y-%m-%d", "month": "%Y-%m", "total": ""}
 STEPS = 40
 CONTROL_PROGRAMS = 500
+ALIASES = {("a", "quick"): "m-1", ("b", "quick"): "n", ("b", "m-quick"): "n"}
+
+
+def own_name(provider: str, model: str) -> str:
+    """Return what a provider is asked for where a client says *model*."""
+    return ALIASES.get((provider, model), model)
 
 
 @lru_cache(100_000)
@@ -109,7 +115,11 @@ class World:
             (its.tag is None or tag in who.tags.items())
             and (its.submitter is None or its.submitter == who.submitter)
             and (its.provider is None or its.provider == who.provider)
-            and (its.model is None or fnmatchcase(who.model, its.model))
+            and (
+                its.model is None
+                or fnmatchcase(who.model, its.model)
+                or fnmatchcase(who.alias, its.model)
+            )
         )
 
     def period(self, name: str, at: float) -> str:
@@ -159,7 +169,7 @@ class World:
         self.budgets = Budgets.of(self.config, lambda: self.now)
         self.budgets.alerts.emit = self.told  # type: ignore[assignment]
         self.budgets.alerts.remember = self.ledger.remember
-        await self.budgets.load(self.store)
+        await self.budgets.load(self.store, own_name)
         await self.store.rescue_at_start(self.now)
         nursery.start_soon(self.ledger.run, self.store)
 
@@ -171,11 +181,14 @@ class World:
         self.seen["alerts"] += 1
 
     async def reserve(self) -> None:
+        provider = self.chance.choice("ab")
+        asked = self.chance.choice(["m-1", "m-2", "n", "m-quick", "quick"])
         who = Spender(
             tags=self.chance.choice([{}, {"team": "core"}, {"team": "x", "a": "b"}]),
             submitter=self.chance.choice([None, 0, 7]),
-            provider=self.chance.choice("ab"),
-            model=self.chance.choice(["m-1", "m-2", "n"]),
+            provider=provider,
+            model=own_name(provider, asked),
+            alias=asked,
         )
         worst = self.chance.choice([0, 1, 7, 20, 40, 90, 500])
         bound = [name for name in self.config if self.binds(name, who)]
@@ -251,7 +264,7 @@ class World:
             LedgerEntry(
                 id=call.id,
                 provider=call.spender.provider,
-                model=call.spender.model,
+                model=call.spender.alias,
                 tags=call.spender.tags,
                 submitter=call.spender.submitter,
                 at=call.reservation.at,
@@ -336,7 +349,11 @@ class World:
             if not call.lost and call not in self.open:
                 continue
             end = Settlement(outcome="ok", cost=call.bill)
-            await self.store.settle_entry(call.id, end)
+            try:
+                await self.store.settle_entry(call.id, end)
+            except NotFound:
+                msg = f"the ledger knows nothing of {call.id}, which was sent"
+                raise AssertionError(msg) from None
         sums = await self.store.sums(LedgerFilter())
         bill = sum(call.bill for call in self.calls if call.bill is not None)
         assert sum(one.amount for one in sums) == bill, "the ledger is not the bill"
@@ -431,8 +448,9 @@ def _settle_twice() -> Any:
 def _released_by_a_crash() -> Any:
     by_window = budgets_module._by_window
 
-    def only_settled(rule: BudgetRule, sums: Any) -> Any:
-        return by_window(rule, [attrs.evolve(s, counted=s.sure) for s in sums])
+    def only_settled(rule: BudgetRule, sums: Any, own_name: Any) -> Any:
+        sure = [attrs.evolve(s, counted=s.sure) for s in sums]
+        return by_window(rule, sure, own_name)
 
     return patch.object(budgets_module, "_by_window", only_settled)
 
@@ -527,6 +545,22 @@ def _everybody_is_one_submitter() -> Any:
     return patch.object(BudgetRule, "binds_asker", binds)
 
 
+def _an_alias_is_a_way_around() -> Any:
+    def binds_model(self: BudgetRule, *names: str) -> bool:
+        return self.model is None or fnmatchcase(names[-1], self.model)
+
+    return patch.object(BudgetRule, "binds_model", binds_model)
+
+
+def _a_crash_forgets_aliases() -> Any:
+    by_window = budgets_module._by_window
+
+    def without(rule: BudgetRule, sums: Any, _: Any) -> Any:
+        return by_window(rule, sums, lambda _provider, model: model)
+
+    return patch.object(budgets_module, "_by_window", without)
+
+
 def _excess_is_cut_off() -> Any:
     def settle(its: Budget, worst: int, actual: int) -> Budget:
         settled = its.settled + min(worst, actual)
@@ -558,6 +592,8 @@ CONTROLS: dict[str, Callable[[], Any]] = {
     "moved without asking": _moved_without_asking,
     "alerts again after a crash": _told_again_after_a_crash,
     "everybody is one submitter": _everybody_is_one_submitter,
+    "an alias is a way around": _an_alias_is_a_way_around,
+    "a crash forgets aliases": _a_crash_forgets_aliases,
     "what was billed too much is cut off": _excess_is_cut_off,
 }
 

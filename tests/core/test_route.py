@@ -187,7 +187,7 @@ def test_an_order_says_why():
     reasons = {how: order(ask, how, 0.0).ranked[0].reason for how in STRATEGIES}
     assert reasons == {
         "priority": "priority 1, health 1.0, load 0.00",
-        "cheapest": "price 5 pUSD",
+        "cheapest": "0.000000000005 USD",
         "fastest": "latency 0.250 s",
         "least_busy": "load 0.00",
         "weighted": "weight 1",

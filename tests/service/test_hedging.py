@@ -7,8 +7,9 @@ import pytest
 import trio
 
 from duckservice.call import CallOptions
-from duckservice.completion import Chunk, TextDelta
+from duckservice.completion import Chunk, ImageRequest, TextDelta
 from duckservice.config import BudgetConfig, Config, RetryConfig, RoutingConfig
+from duckservice.core.circuit_breaker import Closed, Open
 from duckservice.core.pricing import pico
 from duckservice.errors import (
     BadProviderResponse,
@@ -138,7 +139,8 @@ async def test_when_both_fail_the_error_names_both(autojump_clock, how) -> None:
     async with running(config, a=a, b=b) as (s, events):
         with pytest.raises(NoAvailableProvider) as caught:
             await ask(s, how)
-        assert "a: provider_error; b: provider_error" in str(caught.value)
+        assert "a: provider_error: " in str(caught.value)
+        assert "; b: provider_error: " in str(caught.value)
         assert len(ends(events)) == 2
 
 
@@ -205,7 +207,7 @@ async def test_nobody_is_asked_twice_for_the_same_nor_where_it_would_have_to_wai
         assert ends(events) == [("a", "ok")]
     full = hedged("a", "b", max_concurrency=1)
     async with running(full, a=slow("a", 5.0), b=slow("b", 60.0)) as (s, events):
-        s.parts.board.providers["b"].turns.add(1)  # somebody else's
+        s.parts.board.providers["b"].turns[1] = 0.0  # somebody else's
         _, report = await ask(s, "whole")
         assert (report.provider, ends(events)) == ("a", [("a", "ok")])
         s.parts.board.providers["b"].turns.clear()
@@ -243,6 +245,85 @@ async def test_asking_twice_stays_within_the_budgets(autojump_clock) -> None:
         _, report = await ask(s, "whole")
         assert report.provider == "a"
         assert ends(events) == [("a", "ok")]
+
+
+async def test_a_bug_in_the_second_harms_neither_the_first_nor_its_type(
+    autojump_clock, monkeypatch
+) -> None:
+    b = slow("b", 0.1)
+
+    async def broken(request):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(b, "complete", broken)
+    async with running(hedged("a", "b"), a=slow("a", 3.0), b=b) as (s, events):
+        _, report = await ask(s, "whole")
+        assert report.provider == "a"
+        assert ends(events) == [("b", "internal_error"), ("a", "ok")]
+    down = slow("a", 3.0, errors={1: ProviderError("down", provider="a")})
+    config = hedged("a", "b", retry=RetryConfig(max_attempts=2))
+    async with running(config, a=down, b=b) as (s, _):
+        with pytest.raises(ZeroDivisionError):
+            await ask(s, "whole")
+
+
+async def test_a_probe_is_not_broken_off_by_a_quicker_one(autojump_clock) -> None:
+    async with running(hedged("a", "b"), a=slow("a", 3.0), b=slow("b", 0.1)) as (s, _):
+        s.parts.board.providers["a"].breaker = Open(0, trio.current_time())
+        await s.restart_actor("providers/a/circuit_breaker")
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(3):
+            _, report = await ask(s, "whole")
+            assert (report.provider, report.attempts) == ("a", 1)
+        assert isinstance(s.parts.board.providers["a"].breaker, Closed)
+
+
+async def test_a_picture_is_made_once_however_long_it_takes(autojump_clock) -> None:
+    async with running(hedged("a", "b"), a=slow("a", 9.0), b=slow("b", 0.1)) as (
+        s,
+        events,
+    ):
+        request = ImageRequest(model="mock-1", prompt="a duck")
+        assert (await s.generate_images(request)).report.provider == "a"
+        assert ends(events) == [("a", "ok")]
+
+
+async def test_another_model_is_no_second_provider(autojump_clock) -> None:
+    config = routed(
+        mock_config("a", "b"), hedge_after=1.0, fallbacks={"mock-1": ("other",)}
+    )
+    a, b = slow("a", 3.0), MockProvider("b", models=("other",))
+    async with running(config, a=a, b=b) as (s, events):
+        assert (await s.complete(WORDS)).report.provider == "a"
+        assert ends(events) == [("a", "ok")]
+
+
+async def test_nothing_is_spent_on_a_second_that_would_be_refused(
+    autojump_clock,
+) -> None:
+    async with running(hedged("a", "b"), a=slow("a", 3.0), b=slow("b", 0.1)) as (s, _):
+        its = s.parts.board.providers["b"]
+        budget = its.retry_budget
+        its.breaker = Open(0, trio.current_time() + 1000)
+        await ask(s, "whole")
+        assert its.retry_budget == budget
+
+
+async def test_a_single_attempt_is_a_single_one(autojump_clock) -> None:
+    config = hedged("a", "b", retry=RetryConfig(max_attempts=1))
+    async with running(config, a=slow("a", 3.0), b=slow("b", 0.1)) as (s, events):
+        await ask(s, "whole")
+        assert ends(events) == [("a", "ok")]
+
+
+async def test_it_is_told_that_a_request_was_asked_twice(autojump_clock) -> None:
+    async with running(hedged("a", "b"), a=slow("a", 9.0), b=slow("b", 0.1)) as (
+        s,
+        events,
+    ):
+        await ask(s, "whole")
+        whys = [e.why for e in events if isinstance(e, AttemptEnded)]
+        assert "asked as well: a is silent; priority 2, " in " ".join(whys)
 
 
 # The commit window.

@@ -17,11 +17,14 @@ from duckservice.config import (
     RetryConfig,
     RoutingConfig,
 )
+from duckservice.core.circuit_breaker import Closed, Open
 from duckservice.errors import (
     BudgetExceeded,
+    CircuitOpen,
     ContentFiltered,
     ContextLengthExceeded,
     DeadlineExceeded,
+    InvalidRequest,
     ProviderError,
     RateLimited,
 )
@@ -323,3 +326,111 @@ async def test_a_reply_without_a_word_is_a_reply(autojump_clock) -> None:
     ):
         assert answer.report.provider == "a"
         assert await words_of(answer) == ""
+
+
+async def test_that_somebody_rests_is_told_before_that_another_cannot_translate_it(
+    autojump_clock,
+) -> None:
+    class Plain(MockProvider):
+        def check(self, request) -> None:
+            raise InvalidRequest("tools: not here", provider="a", param="tools")
+
+    async with running(mock_config("a", "b"), a=Plain("a"), b=MockProvider("b")) as (
+        s,
+        _,
+    ):
+        s.parts.board.providers["b"].breaker = Open(0, trio.current_time() + 30)
+        with pytest.raises(CircuitOpen) as caught:
+            await s.complete(chat())
+        assert caught.value.retry_after == pytest.approx(30)
+        s.parts.board.providers["b"].breaker = Closed()
+        assert await serves(s) == "b"
+
+
+async def test_the_cheap_one_is_waited_for_where_the_dear_one_may_not_be_asked(
+    autojump_clock,
+) -> None:
+    dear = MockProvider("dear", price=PriceConfig(input="900", output="900"))
+    cheap = MockProvider("cheap", price=PriceConfig(input="1", output="1"))
+    async with running(mock_config("dear", "cheap"), dear=dear, cheap=cheap) as (s, _):
+        limit = CallOptions(max_cost=10**10)
+        assert await serves(s, chat(max_tokens=50), limit) == "cheap"
+        s.parts.board.providers["cheap"].breaker = Open(0, trio.current_time() + 30)
+        with pytest.raises(CircuitOpen) as caught:
+            await s.complete(chat(max_tokens=50), limit)
+        assert caught.value.retry_after == pytest.approx(30)
+        with pytest.raises(BudgetExceeded):
+            await s.complete(chat(max_tokens=10**6), limit)
+
+
+async def test_a_provider_that_hangs_keeps_nobody_waiting_where_another_is_idle(
+    autojump_clock,
+) -> None:
+    config = mock_config("a", "b", max_concurrency=2)
+    hangs = MockProvider("a", MockScript(latency=10_000.0))
+    async with (
+        running(config, a=hangs, b=MockProvider("b")) as (s, _),
+        trio.open_nursery() as nursery,
+    ):
+        for _ in range(2):
+            nursery.start_soon(s.complete, chat())
+        await trio.sleep(5)  # nothing is known of it yet, but that it takes so long
+        assert await serves(s) == "b"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_store_that_is_slow_is_not_taken_for_a_slow_provider(
+    autojump_clock,
+) -> None:
+    config = attrs.evolve(
+        mock_config("a"), budgets={"all": BudgetConfig(limit_usd="1")}
+    )
+    async with running(config, a=MockProvider("a", MockScript(latency=0.1))) as (s, _):
+        make_slow(s, 5.0)
+        await s.complete(chat(max_tokens=5))
+        await trio.testing.wait_all_tasks_blocked()
+        assert s.parts.board.providers["a"].health.latency == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("why", [CircuitOpen, RateLimited])
+async def test_what_was_forbidden_while_it_was_written_down_is_not_sent(
+    autojump_clock, why
+) -> None:
+    config = attrs.evolve(
+        mock_config("a"), budgets={"all": BudgetConfig(limit_usd="1")}
+    )
+    a = MockProvider("a")
+    async with running(config, a=a) as (s, events), trio.open_nursery() as nursery:
+        make_slow(s, 5.0)
+        got = []
+
+        async def ask() -> None:
+            with pytest.raises(why) as caught:
+                await s.complete(chat(max_tokens=5))
+            got.append(caught.value)
+
+        nursery.start_soon(ask)
+        await trio.sleep(1)
+        board = s.parts.board.providers["a"]
+        if why is CircuitOpen:
+            board.breaker = Open(7, trio.current_time() + 30)
+        else:
+            board.limiter.block(trio.current_time(), 30)
+        await trio.sleep(5)
+        assert got
+        assert not [e for e in events if isinstance(e, AttemptEnded)]
+        (budget,) = s.budgets()
+        assert budget["reserved_usd"] == budget["spent_usd"] == "0"
+
+
+def make_slow(service, seconds: float) -> None:
+    """Have the store take its time to write a reservation down."""
+    ledger = service.parts.ledger
+    ledger.enabled = True
+    store, record = ledger.store, ledger.store.record
+
+    async def slowly(entries) -> None:
+        await trio.sleep(seconds)
+        await record(entries)
+
+    store.record = slowly
