@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import weakref
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import event as note, given, strategies as st
 import supervisors
 from duckservice import events
 from duckservice.config import Secret
-from duckservice.event_hub import READ_MAX, Entry, EventHub, EventId, Gap
+from duckservice.event_hub import KEPT_MAX, READ_MAX, Entry, EventHub, EventId, Gap
 from duckservice.event_json import WORDS, encode, fields_of, outward
 from duckservice.events import (
     AttemptEnded,
@@ -357,3 +359,26 @@ def test_an_entry_is_numbered_without_gaps() -> None:
     read = reader.read_nowait()
     assert all(isinstance(item, Entry) for item in read)
     assert [item.number for item in read] == list(range(1, len(SAMPLES) + 2))
+
+
+def test_the_document_has_every_type_and_field() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
+    rows = [line for line in document.splitlines() if line.startswith("| `")]
+    for sample in SAMPLES:
+        words, kept = outward(sample)
+        for word in words:
+            [row] = [row for row in rows if f"`{word}`" in row.split("|")[1]]
+            if word not in {"store", "request.exception"}:  # told in sum
+                start = next(row for row in rows if "`request.start`" in row)
+                row += start if word == "request.stop" else ""
+                for field in set(fields_of(word, kept)) - {"job", "request_id"}:
+                    assert f"`{field}`" in row, (word, field)
+    told = {
+        word for row in rows for word in re.findall("`([a-z.]+)`", row.split("|")[1])
+    }
+    assert told == set(WORDS)
+
+
+def test_the_document_says_how_many_are_kept() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
+    assert f"newest {KEPT_MAX:,} events" in document

@@ -275,6 +275,7 @@ async def test_a_probe_is_not_broken_off_by_a_quicker_one(autojump_clock) -> Non
         for _ in range(3):
             _, report = await ask(s, "whole")
             assert (report.provider, report.attempts) == ("a", 1)
+        await trio.testing.wait_all_tasks_blocked()
         assert isinstance(s.parts.board.providers["a"].breaker, Closed)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import attrs
 import pytest
@@ -18,7 +20,7 @@ from duckservice.actors.circuit_breaker import CircuitBreaker
 from duckservice.config import BudgetConfig, LimitsConfig, RetryConfig
 from duckservice.errors import DuckError, ProviderError
 from duckservice.histogram import Histogram
-from duckservice.metrics_table import METRICS
+from duckservice.metrics_table import METRICS, docs_table
 from duckservice.metrics_tally import (
     DYNAMIC,
     LABELS_MAX,
