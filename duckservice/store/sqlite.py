@@ -1,8 +1,8 @@
 """The SQLite engine: one file, one thread that writes to it, one that reads.
 
 Many that write at the same time share a commit, and go on when it is on the disk.
-Only the writer writes or checkpoints, and no other process opens the file at all;
-`sqlite_connect` says why. Reads see whatever was committed before they were asked for.
+Only the writer writes or checkpoints, and no other process opens the file but to read
+it (`sqlite_backup`); `sqlite_connect` says why. Reads see whatever was committed before they were asked for.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class SqliteStore(
         self.path = path
         self.news = News()
         writer = Writer(path, aging=aging, publish=self.news.publish, fault=fault)
+        self.commits = writer.commits
         self.writing: StoreThread[Session] = StoreThread(writer, name="store writer")
         self.reading: StoreThread[sqlite3.Connection] = StoreThread(
             Reader(path), name="store reader"

@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import attrs
+
 from duckservice.core.job import UNFINISHED, JobState
 from duckservice.store import sqlite_rows as rows
+from duckservice.store.commits import Commits
 from duckservice.store.errors import StoreUnavailable
 from duckservice.store.sqlite_news import News
 from duckservice.store.sqlite_part import Part
@@ -31,6 +34,7 @@ class SqliteUpkeep(Part):
 
     path: Path
     news: News
+    commits: Commits
 
     async def set_flag(self, name: str, value: str | None) -> None:
         """See `Upkeep.set_flag`."""
@@ -48,7 +52,8 @@ class SqliteUpkeep(Part):
 
     async def statistics(self) -> StoreStatistics:
         """See `Upkeep.statistics`."""
-        return await self.read(lambda db: _statistics(db, self.news.states, self.path))
+        found = await self.read(lambda db: _statistics(db, self.news.states, self.path))
+        return attrs.evolve(found, commits=self.commits.copy())
 
     async def check(self) -> Health:
         """See `Upkeep.check`."""

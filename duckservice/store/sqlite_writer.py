@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
 from duckservice.core.job_order import Turns
 from duckservice.errors import DuckError
+from duckservice.store.commits import Commits
 from duckservice.store.errors import StoreUnavailable
 from duckservice.store.sqlite_connect import connect_writer, must_be_sound, must_write
 from duckservice.store.sqlite_faults import NOT_STORABLE, not_storable, unavailable
@@ -52,6 +54,7 @@ class Writer:
         self._place: Place | None = None
         self._session: Session | None = None
         self._damage: StoreUnavailable | None = None
+        self.commits = Commits()
 
     def open(self) -> None:
         """Lock the database, open it, and bring it up to date.
@@ -83,6 +86,7 @@ class Writer:
 
     def run(self, items: list[Item[Session]]) -> Callable[[], None] | None:
         """Run all in one transaction, and commit it."""
+        since = time.perf_counter()
         try:
             session = self._ready()
             if not self._transaction(session, items, careful=False):
@@ -93,6 +97,7 @@ class Writer:
         except StoreUnavailable as error:
             _fail(items, error)
             return None
+        self.commits.note(len(items), time.perf_counter() - since)
         effects = session.effects
         return lambda: self._publish(effects)
 

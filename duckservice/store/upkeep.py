@@ -7,6 +7,8 @@ from typing import Protocol
 
 import attrs
 
+from duckservice.store.commits import Commits
+
 
 @attrs.frozen(kw_only=True)
 class Retention:
@@ -56,6 +58,8 @@ class StoreStatistics:
     """Bytes that are left on the disk."""
     path: str | None = None
     """The file that all is in."""
+    commits: Commits | None = None
+    """Since it was opened; None where nothing is on a disk."""
 
 
 @attrs.frozen(kw_only=True)

@@ -17,7 +17,8 @@ import supervisors
 from duckservice import events
 from duckservice.config import Secret
 from duckservice.event_hub import KEPT_MAX, READ_MAX, Entry, EventHub, EventId, Gap
-from duckservice.event_json import WORDS, encode, fields_of, outward
+from duckservice.event_json import encode, fields_of
+from duckservice.event_words import WORDS, outward
 from duckservice.events import (
     AttemptEnded,
     BreakerMoved,
@@ -168,7 +169,8 @@ async def test_a_reader_waits_until_there_is_something_for_it(autojump_clock) ->
     got = []
 
     async def read():
-        items = await reader.read()
+        with trio.fail_after(60):
+            items = await reader.read()
         got.append((trio.current_time(), items))
 
     start = trio.current_time()

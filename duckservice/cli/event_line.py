@@ -1,0 +1,80 @@
+"""One event as one line for people, and its colour."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+Fields: TypeAlias = dict[str, Any]
+
+_WIDTH: Final = len("request.exception")
+_HIDDEN: Final = frozenset({"type", "at", "request_id"})
+_QUIET: Final = {
+    "priority": "normal",
+    "estimated": False,
+    "attempts": 1,
+    "outcome": "ok",
+    "submitter_uid": None,
+}
+"""What goes without saying; absent values do in any case."""
+_BAD: Final = frozenset({"open", "discarded", "expired", "gave_up", "failed"})
+_GOOD: Final = frozenset({"ok", "completed", "closed", "recovered"})
+_FIRST: Final = ("model", "provider", "actor", "budget", "job", "what", "state")
+
+
+def line_of(its: Fields) -> str:
+    """Return an event on one line: time, type, then what it tells."""
+    at = datetime.fromtimestamp(its["at"]).astimezone()
+    word = f"{its['type']:<{_WIDTH}}"
+    return f"{at:%H:%M:%S} {word} {_text(its)}".rstrip()
+
+
+def style_of(its: Fields) -> str:
+    """Return rich's style for an event: green, yellow, red, or none."""
+    match its["type"]:
+        case "request.exception" | "gap":
+            return "red"
+        case "restart" | "budget" | "message" | "cache" | "queue.pause":
+            return "yellow" if its.get("what") not in _BAD else "red"
+        case "request.start" | "cost":
+            return "dim"
+        case _:
+            return _style_of_outcome(its)
+
+
+def _style_of_outcome(its: Fields) -> str:
+    words = {its.get(name) for name in ("outcome", "state", "now", "what")}
+    if words & _BAD:
+        return "red"
+    if words & _GOOD:
+        return "green"
+    return "yellow" if its.get("outcome") else ""
+
+
+def _text(its: Fields) -> str:
+    if its["type"] == "gap":
+        missed = its["missed"]
+        return (
+            "the daemon was restarted: what it told before may be missing"
+            if missed is None
+            else f"{missed} events were missed: they came faster than they were read"
+        )
+    names = sorted(its, key=lambda name: (_rank(name), name))
+    return "  ".join(
+        f"{name}={_value(its[name])}" for name in names if _is_shown(name, its[name])
+    )
+
+
+def _rank(name: str) -> int:
+    return _FIRST.index(name) if name in _FIRST else len(_FIRST)
+
+
+def _is_shown(name: str, value: object) -> bool:
+    if name in _HIDDEN or value is None:
+        return False
+    return name not in _QUIET or value != _QUIET[name]
+
+
+def _value(value: object) -> str:
+    text = str(value)
+    return f'"{text}"' if " " in text else text
