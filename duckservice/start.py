@@ -9,9 +9,9 @@ import sys
 def main() -> None:
     """Run the daemon."""
     _import_structlog_without_rich()
-    from duckservice import daemon  # noqa: PLC0415 - after the above
+    from duckservice import process  # noqa: PLC0415 - after the above
 
-    daemon.main()
+    process.main()
 
 
 def _import_structlog_without_rich() -> None:

@@ -92,10 +92,11 @@ async def starting(
     environ: Mapping[str, str] | None = None,
     program: tuple[str, ...] = (sys.executable, "-m", "duckservice"),
     wait: bool = True,
+    pass_fds: tuple[int, ...] = (),
 ) -> AsyncGenerator[DaemonProcess]:
     """Start a daemon on ``duckd.sock`` in *folder*, and wait until it is ready.
 
-    It is killed when the block ends, if it still runs.
+    It is killed when the block ends, if it still runs. It inherits *pass_fds*.
     """
     socket = folder / "run" / "duckd.sock"
     command = [*program, "--socket", str(socket)]
@@ -112,7 +113,11 @@ async def starting(
     async with AsyncExitStack() as stack:
         nursery = await stack.enter_async_context(trio.open_nursery())
         process = await trio.lowlevel.open_process(
-            command, env=environment, cwd=PROJECT, stderr=subprocess.PIPE
+            command,
+            env=environment,
+            cwd=PROJECT,
+            stderr=subprocess.PIPE,
+            pass_fds=pass_fds,
         )
         daemon = DaemonProcess(socket, process)
         nursery.start_soon(daemon.read)
