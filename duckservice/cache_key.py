@@ -3,8 +3,9 @@
 A digest of the request's canonical form. That is everything that the request says,
 with the names of its types and fields; each text has its length before it, so no two
 requests have the same form. The order of a mapping's keys does not matter, that of a
-sequence does. What is not of the request (who asks, with which key, tag or priority)
-is not in it.
+sequence does. In a JSON schema, wherever one is, it matters: models write the properties
+of an answer in the order of the schema's. What is not of the request (who asks, with
+which key, tag or priority) is not in it.
 """
 
 from __future__ import annotations
@@ -13,14 +14,24 @@ import hashlib
 import struct
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import attrs
 
 from duckservice.completion import AnyRequest
 
-VERSION = b"1"
+VERSION = b"2"
 """Of the canonical form: keys that are kept in files must not outlive a change."""
+
+IN_ORDER: Final = frozenset(
+    {
+        *("schema", "json_schema", "parameters", "input_schema", "output_schema"),
+        *("inputSchema", "responseSchema", "response_schema", "responseJsonSchema"),
+        *("parametersJsonSchema", "guided_json", "properties", "$defs", "definitions"),
+        *("examples", "input_examples"),
+    }
+)
+"""Names of fields, ours and of JSON, whose content a model sees in its order."""
 
 
 def key_of(request: AnyRequest) -> bytes | None:
@@ -56,27 +67,29 @@ def canonical(value: object) -> bytes:
     return b"".join(pieces)
 
 
-def _write(value: object, out: list[bytes]) -> None:
+def _write(value: object, out: list[bytes], *, in_order: bool = False) -> None:
     """Add the form of *value* to *out*; it is called for every field of a request."""
     kind: Any = type(value)
     if kind is str or value is None:
         _write_scalar(value, out)
     elif kind is tuple or kind is list:
-        _write_sequence(cast("Sequence[object]", value), out)
+        _write_sequence(cast("Sequence[object]", value), out, in_order=in_order)
     elif (layout := _layout(kind)) is not None:
         head, fields = layout
         out.append(head)
         for title, field in fields:
             out.append(title)
-            _write(getattr(value, field), out)
+            _write(getattr(value, field), out, in_order=in_order or field in IN_ORDER)
     else:
         match value:
             case bool() | int() | float() | str():
                 _write_scalar(value, out)
             case tuple() | list():
-                _write_sequence(cast("Sequence[object]", value), out)
+                items = cast("Sequence[object]", value)
+                _write_sequence(items, out, in_order=in_order)
             case Mapping():
-                _write_mapping(cast("Mapping[object, object]", value), out)
+                pairs = cast("Mapping[object, object]", value)
+                _write_mapping(pairs, out, in_order=in_order)
             case _:
                 msg = f"a {kind.__name__} has no canonical form"
                 raise TypeError(msg)
@@ -99,24 +112,28 @@ def _write_scalar(value: object, out: list[bytes]) -> None:
             out.append(b"d" + struct.pack(">d", value))
 
 
-def _write_sequence(value: Sequence[object], out: list[bytes]) -> None:
+def _write_sequence(
+    value: Sequence[object], out: list[bytes], *, in_order: bool
+) -> None:
     """Write a JSON array, whether a tuple holds it here or a list."""
     out.append(b"l%d:" % len(value))
     for item in value:
-        _write(item, out)
+        _write(item, out, in_order=in_order)
 
 
-def _write_mapping(value: Mapping[object, object], out: list[bytes]) -> None:
-    out.append(b"m%d:" % len(value))
+def _write_mapping(
+    value: Mapping[object, object], out: list[bytes], *, in_order: bool
+) -> None:
+    out.append(b"%b%d:" % (b"M" if in_order else b"m", len(value)))
     if not value:
         return
-    items = [(canonical(key), its) for key, its in value.items()]
-    for key, its in sorted(items, key=_first):
-        out.append(key)
-        _write(its, out)
+    items = [(canonical(key), key, its) for key, its in value.items()]
+    for written, key, its in items if in_order else sorted(items, key=_first):
+        out.append(written)
+        _write(its, out, in_order=in_order or key in IN_ORDER)
 
 
-def _first(item: tuple[bytes, object]) -> bytes:
+def _first(item: tuple[bytes, object, object]) -> bytes:
     return item[0]
 
 

@@ -104,17 +104,23 @@ def _text(run: Sequence[Chunk]) -> str:
 
 
 def size_of(value: object) -> int:
-    """Return about how many bytes of memory *value* takes."""
-    size = sys.getsizeof(value)
-    kind: Any = type(value)
-    if kind is str or kind is float or value is None:
-        return size
-    if kind is tuple or kind is list:
-        return size + sum(map(size_of, cast("Sequence[object]", value)))
-    if isinstance(value, Mapping):
-        items = cast("Mapping[object, object]", value).items()
-        return size + sum(size_of(key) + size_of(its) for key, its in items)
-    return size + sum([size_of(getattr(value, name)) for name in _fields(kind)])
+    """Return about how many bytes of memory *value* takes, however deeply it nests."""
+    size, left = 0, [value]
+    while left:
+        value = left.pop()
+        size += sys.getsizeof(value)
+        kind: Any = type(value)
+        if kind is str or kind is float or value is None:
+            continue
+        if kind is tuple or kind is list:
+            left += cast("Sequence[object]", value)
+        elif isinstance(value, Mapping):
+            its = cast("Mapping[object, object]", value)
+            left += its.keys()
+            left += its.values()
+        else:
+            left += [getattr(value, name) for name in _fields(kind)]
+    return size
 
 
 @cache

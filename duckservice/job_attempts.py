@@ -16,7 +16,13 @@ from duckservice.actors.job_board import RETRY_MEMORY, JobBoard, RunningJob
 from duckservice.call import AttemptEnd, AttemptInfo, NotBegun
 from duckservice.completion import Usage
 from duckservice.core.job import IllegalTransition, JobError, Settlement
-from duckservice.errors import InternalError, NotFound, ProviderError, Unavailable
+from duckservice.errors import (
+    InternalError,
+    InvalidRequest,
+    NotFound,
+    ProviderError,
+    Unavailable,
+)
 from duckservice.job_verdict import counts
 from duckservice.store.base import (
     Fail,
@@ -171,7 +177,7 @@ class JobAttempts:
         settled = self.settled()
         if settled is not None:
             now = self.wall_clock()
-            await self.persist(lambda: self.store.settle_attempt(*settled, now=now))
+            await self.persist(lambda: self._settle(*settled, now))
             self.current = None
         self._maybe_settled = False
 
@@ -226,8 +232,16 @@ class JobAttempts:
         settled = self.settled()
         if settled is not None:
             self._maybe_settled = True
-            await self.store.settle_attempt(*settled, now=now)
+            await self._settle(*settled, now)
             self._maybe_settled, self.current = False, None
+
+    async def _settle(self, attempt: str, settlement: Settlement, now: float) -> None:
+        """Settle an attempt; without its figures, where the store cannot keep them."""
+        try:
+            await self.store.settle_attempt(attempt, settlement, now)
+        except InvalidRequest:
+            unknown = settlement.without_cost()
+            await self.store.settle_attempt(attempt, unknown, now)
 
     async def _settle_unsent(self) -> None:
         """Settle what was written down, as it turns out, but never sent."""

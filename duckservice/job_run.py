@@ -22,15 +22,23 @@ import trio
 
 from duckservice.actors.job_board import JobBoard, RunningJob
 from duckservice.call import CallOptions, NotBegun
-from duckservice.core.job import IllegalTransition
+from duckservice.core.job import IllegalTransition, JobError, Settlement
 from duckservice.core.retry import RetriesSpent
-from duckservice.errors import DuckError
+from duckservice.errors import DuckError, InvalidRequest
 from duckservice.job_attempts import JobAttempts
 from duckservice.job_deltas import StreamKeeper
 from duckservice.job_verdict import Situation, after
 from duckservice.job_work import JobWork
 from duckservice.service import Service
-from duckservice.store.base import Crash, Expire, Finish, Outcome, Snooze, Store
+from duckservice.store.base import (
+    Crash,
+    Expire,
+    Fail,
+    Finish,
+    Outcome,
+    Snooze,
+    Store,
+)
 
 LAST_WORDS = 4.0
 """Seconds in which a task that is being stopped must have put its job back."""
@@ -148,16 +156,36 @@ class JobRun:
         await self._attempts.tidy_up()
         settled = self._attempts.settled()
 
-        async def end() -> object:
+        async def end() -> None:
             left = (
                 pieces if attempt is None else await self._kept.missing(attempt, pieces)
             )
             deltas = (attempt, left) if attempt is not None and left else None
-            return await self.store.end(
-                self.its.lease, outcome, self._now(), settled=settled, deltas=deltas
-            )
+            await self._end_storable(outcome, settled, deltas)
 
         await self._attempts.persist(end)
+
+    async def _end_storable(
+        self,
+        outcome: Outcome,
+        settled: tuple[str, Settlement] | None,
+        deltas: tuple[str, Sequence[bytes]] | None,
+    ) -> None:
+        """End the job with as much of it as the store can keep.
+
+        Who leaves it executing has it run again, and pays again.
+        """
+        lease, now, reason = self.its.lease, self._now(), ""
+        unknown = None if settled is None else (settled[0], settled[1].without_cost())
+        for paid in [settled] if unknown is None else [settled, unknown]:
+            try:
+                await self.store.end(lease, outcome, now, settled=paid, deltas=deltas)
+            except InvalidRequest as error:
+                reason = error.message
+            else:
+                return
+        failed = self._unstorable(outcome, reason)
+        await self.store.end(lease, failed, now, settled=unknown)
 
     async def _leave(self) -> None:
         """The job is not ours any more, but what it has cost is still to be told."""
@@ -202,6 +230,18 @@ class JobRun:
         attempt = self._attempts.current
         if pieces and attempt is not None:
             await self._attempts.persist(lambda: self._kept.append(attempt, pieces))
+
+    def _unstorable(self, outcome: Outcome, reason: str) -> Fail:
+        """Return what is told in the place of *outcome*; nobody is asked for it again."""
+        message = f"what has become of it cannot be kept: {reason}"
+        if isinstance(outcome, Fail):
+            error = attrs.evolve(outcome.error, message=message)
+            return Fail(error=error, retry_at=outcome.retry_at)
+        used = self.its.job.attempt + self._attempts.used
+        error = JobError(
+            at=self._now(), attempt=used, code="internal_error", message=message
+        )
+        return Fail(error=error, retry_at=None)
 
     def _situation(self) -> Situation:
         return Situation(

@@ -9,15 +9,14 @@ nothing either: see `job_attempts`.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
 from typing import final
 
 import attrs
 import trio
 
 from duckservice.core.job import Settlement
-from duckservice.errors import Conflict, Unavailable
+from duckservice.errors import Conflict, DuckError, Unavailable
+from duckservice.events import EntryLost, EventSink, to_log
 from duckservice.store.base import LedgerEntry, Store, StoreUnavailable
 
 WINDOW = 0.25
@@ -39,8 +38,11 @@ class LedgerBuffer:
     """False where the store forgets all anyway: it would only fill the memory."""
     store: Store | None = None
     """Where reservations are written; whoever opens the store sets it."""
+    emit: EventSink = to_log
+    """Is told of what cannot be written; whoever opens the store sets it."""
     dropped: int = 0
-    """Entries that were lost, because the store could not write for too long."""
+    """Entries that were lost, or what they have cost: because the store could not
+    write for too long, or cannot keep such a value."""
     _waiting: list[LedgerEntry] = attrs.field(factory=list[LedgerEntry])
     _settled: list[tuple[str, Settlement]] = attrs.field(
         factory=list[tuple[str, Settlement]]
@@ -116,11 +118,9 @@ class LedgerBuffer:
                 # writes it again: what is there already is passed over. Not more is
                 # taken out than was written: others may have come in the meantime.
                 if some:
-                    await _record(store, some)
-                    del self._waiting[: len(some)]
+                    await self._record(store, some)
                 if settled:
-                    await store.settle_entries(settled)
-                    del self._settled[: len(settled)]
+                    await self._settle(store, settled)
                 for flag, value in list(self._flags.items()):
                     await store.set_flag(flag, value)
                     if self._flags[flag] == value:
@@ -129,15 +129,71 @@ class LedgerBuffer:
                 await trio.sleep(STORE_PAUSE)
         self._something = trio.Event()
 
+    async def _record(self, store: Store, entries: list[LedgerEntry]) -> None:
+        """Write the first of those that wait, all of them or one by one."""
+        try:
+            await store.record(entries)
+        except StoreUnavailable:
+            raise
+        except DuckError:
+            for entry in entries:
+                await self._record_alone(store, entry)
+                del self._waiting[0]
+        else:
+            del self._waiting[: len(entries)]
 
-async def _record(store: Store, entries: Sequence[LedgerEntry]) -> None:
+    async def _record_alone(self, store: Store, entry: LedgerEntry) -> None:
+        try:
+            await store.record([entry])
+        except StoreUnavailable:
+            raise
+        except Conflict:
+            pass  # a try that seemed to fail has written it after all
+        except DuckError as error:
+            self._lose(entry.id, error)
+
+    async def _settle(
+        self, store: Store, settled: list[tuple[str, Settlement]]
+    ) -> None:
+        """Settle the first of those that wait, all of them or one by one."""
+        try:
+            await store.settle_entries(settled)
+        except StoreUnavailable:
+            raise
+        except DuckError:
+            for entry, settlement in settled:
+                await self._settle_alone(store, entry, settlement)
+                del self._settled[0]
+        else:
+            del self._settled[: len(settled)]
+
+    async def _settle_alone(
+        self, store: Store, entry: str, settlement: Settlement
+    ) -> None:
+        try:
+            await store.settle_entries([(entry, settlement)])
+        except StoreUnavailable:
+            raise
+        except DuckError as error:
+            # It counts with all that was reserved then, as it would if it stayed open;
+            # but what is open is never deleted.
+            await _settle_without_cost(store, entry, settlement)
+            self._lose(entry, error)
+
+    def _lose(self, entry: str, error: DuckError) -> None:
+        self.dropped += 1
+        self.emit(EntryLost(entry=entry, reason=error.message))
+
+
+async def _settle_without_cost(
+    store: Store, entry: str, settlement: Settlement
+) -> None:
     try:
-        await store.record(entries)
-    except Conflict:
-        # A try that seemed to fail has written some of them after all.
-        for entry in entries:
-            with suppress(Conflict):
-                await store.record([entry])
+        await store.settle_entries([(entry, settlement.without_cost())])
+    except StoreUnavailable:
+        raise
+    except DuckError:
+        pass  # it stays open, until the next start counts it as lost
 
 
 def _not_written(why: str) -> Unavailable:

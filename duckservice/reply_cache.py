@@ -14,13 +14,21 @@ from duckservice.cache_key import digest
 from duckservice.cache_recording import size_of
 from duckservice.cache_reply import Kept, Reply, is_worth_keeping
 from duckservice.call import CallReport
-from duckservice.config import Config
+from duckservice.config import Config, ProviderConfig, Secret
 from duckservice.core.response_cache import CacheLimits, ResponseCache
 from duckservice.tree import Seams
 
 T = TypeVar("T")
 
 FILE: Final = "cache.db"
+ANSWERS_ANYWAY: Final = frozenset(
+    {
+        *("api_key", "api_keys", "auth", "max_concurrency", "timeout"),
+        *("rate_limit", "limits", "key_limits", "breaker"),
+    }
+)
+"""What of a provider's config decides when it is asked, or with which key; what is
+added to a config is taken to change answers, until it is named here."""
 KEY_BYTES: Final = 200
 """About what the key of a reply takes, and its place in the cache."""
 
@@ -111,16 +119,31 @@ def _limits(config: Config) -> CacheLimits:
 
 
 def _served_by(config: Config) -> bytes:
-    """Return a digest of who serves which model: another answers otherwise."""
-    providers = [
-        (
-            *(its.name, its.adapter, its.api, its.api_version),
-            *(its.location, its.region, its.base_url),
-            *(its.models, its.model_map, its.leave_out, its.priority),
-        )
-        for its in config.providers.values()
-    ]
+    """Return a digest of who serves which model: another answers otherwise.
+
+    What a provider is told in headers is in it as a digest: it may be a secret. Keys
+    and the like are not: another key of the same account changes no answer.
+    """
+    providers = [_answers_by(its) for its in config.providers.values()]
     return digest((providers, config.routing))
+
+
+def _answers_by(provider: ProviderConfig) -> list[tuple[str, object]]:
+    """Return all of *provider* that may change an answer, and no secret."""
+    fields: dict[str, object] = attrs.asdict(
+        provider, recurse=False, filter=lambda its, _: its.name not in ANSWERS_ANYWAY
+    )
+    if provider.auth is not None:
+        auth = attrs.asdict(
+            provider.auth, filter=lambda _, its: not isinstance(its, Secret)
+        )
+        fields["auth"] = {name: str(its) for name, its in auth.items()}
+    fields["headers"] = {
+        name.lower(): digest(text).hex() for name, text in provider.headers.items()
+    }
+    # The first pattern that fits counts.
+    fields["model_map"] = tuple(provider.model_map.items())
+    return list(fields.items())
 
 
 def _size(kept: Kept) -> int:

@@ -181,17 +181,32 @@ class Limiter(Generic[W]):
         return True
 
     def expected_at(
-        self, now: float, tokens: int = 0, input_tokens: int = 0, *, model: str = ""
+        self,
+        now: float,
+        tokens: int = 0,
+        input_tokens: int = 0,
+        *,
+        model: str = "",
+        ahead: int = 0,
     ) -> float:
         """Return about when a new request to *model* would be granted, if it went last.
 
-        Those who wait count with what they cost on average. Infinity: never.
+        Those who wait count with what they cost on average, and so many more that are
+        *ahead*, and have not asked yet, with the cost of this one. Infinity: never.
         """
         most = self._rooms.most_tokens
         if most is not None and tokens > most:
             return math.inf
         ask = Ask(cost_of(tokens, input_tokens), model)
-        return self._expected_at(now, ask, len(self._asks))
+        if not ahead:
+            return self._expected_at(now, ask, len(self._asks))
+        alone, number = self._rooms.place(now, ask).at, len(self._asks) + ahead
+        others = self._waiting_cost.get(model, [0, 0, 0, 0])
+        its = [
+            other + part * ahead for other, part in zip(others, ask.cost, strict=True)
+        ]
+        those = Ahead(number, number, {**self._waiting_cost, model: its})
+        return max(alone, self._rooms.expected_at(now, ask, those))
 
     # What became of a grant.
 

@@ -3,8 +3,10 @@
 Five rules, in this order:
 
 1. *Share.* Whoever is next of a class that was passed over 17 times in a row is
-   next. With three classes, a class that waits thus gets at least one of any 20
-   turns (5 %), however many of the others come in.
+   next. Those who *yield* have such a share as well, all of them together: whoever
+   is first of them by the rules below. Each of the three classes, and those who
+   yield, thus get at least one of any 20 turns (5 %) while they wait, however many
+   of the others come in.
 2. *Ageing.* Who waits rises one class every `aging` seconds, to the end of it.
    So the order within "high" is the order in which they *got* there, and that
    moment is known from the start: entry time plus one `aging` for each class
@@ -36,8 +38,15 @@ from duckservice.core.shares import ANYBODY, Shares, Standing, Submitters, W
 Priority: TypeAlias = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
 
+Share: TypeAlias = Literal["high", "normal", "low", "yields"]
+SHARES: tuple[Share, ...] = (*PRIORITIES, "yields")
+"""Who has a guaranteed share; of those that are equally late, the first is next."""
+
 PASSED_OVER_MAX = 17
-"""The other two classes may be as overdue, and go first: 17 + 2 of 20 turns."""
+"""At most two others may be as late, and go first: 17 + 2 of 20 turns.
+
+Two of the four, because each turn is one of some class, which then is not late.
+"""
 
 PATIENCE = 60.0
 """Seconds after which who has set no deadline counts as due."""
@@ -84,7 +93,7 @@ class WaitingLine(Generic[W]):
             for yields in (False, True)
         }
         self._class_of: dict[W, _Class[W]] = {}
-        self._passed_over: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)
+        self._passed_over: dict[Share, int] = dict.fromkeys(SHARES, 0)
         self._numbers = count(1)
 
     def __len__(self) -> int:
@@ -143,13 +152,21 @@ class WaitingLine(Generic[W]):
             IndexError: nobody waits.
         """
         waiter = self.first()
-        priority = self.entry(waiter).priority
+        its, priority = self._class_of[waiter], self.entry(waiter).priority
+        # A turn counts for those who yield if it was the first of them that had it.
+        # Else the turns that low ones of them owe to their class would use up the
+        # share of all, and high ones, whose class is never late, would get none.
+        first = self._firsts().get("yields")
+        served: set[Share] = {priority}
+        if first is not None and self._class_of[first.waiter] is its:
+            served.add("yields")
         self.take(waiter)
-        for other, waiting in self.depths().items():
-            passed_over = waiting and other != priority
-            self._passed_over[other] = (
-                self._passed_over[other] + 1 if passed_over else 0
-            )
+        waiting = self._firsts()
+        for share in SHARES:
+            if share in waiting and share not in served:
+                self._passed_over[share] += 1
+            else:
+                self._passed_over[share] = 0
         return waiter
 
     def take(self, waiter: W) -> None:
@@ -214,19 +231,29 @@ class WaitingLine(Generic[W]):
         return min(deadline, now + self._patience)
 
     def _next_class(self) -> _Class[W] | None:
-        heads = list(self._heads())
-        if not heads:
+        firsts = self._firsts()
+        if not firsts:
             return None
-        late = max(self._passed_over[entry.priority] for entry in heads)
-        if late >= PASSED_OVER_MAX:
-            overdue = next(
-                entry.priority
-                for entry in heads
-                if self._passed_over[entry.priority] == late
-            )
-            heads = [entry for entry in heads if entry.priority == overdue]
-        first = min(heads, key=lambda entry: entry.rank)
-        return self._classes[first.priority, first.yields]
+        latest = max(firsts, key=lambda share: self._passed_over[share])
+        if self._passed_over[latest] >= PASSED_OVER_MAX:
+            first = firsts[latest]
+        else:
+            first = min(firsts.values(), key=lambda entry: entry.rank)
+        return self._class_of[first.waiter]
+
+    def _firsts(self) -> dict[Share, Entry[W]]:
+        """Return who stands first of each share, where anybody waits; by `SHARES`."""
+        firsts: dict[Share, Entry[W]] = {}
+        yielding: Entry[W] | None = None
+        for head in self._heads():
+            its = firsts.setdefault(head.priority, head)
+            if head.rank < its.rank:
+                firsts[head.priority] = head
+            if head.yields and (yielding is None or head.rank < yielding.rank):
+                yielding = head
+        if yielding is not None:
+            firsts["yields"] = yielding
+        return firsts
 
     def _heads(self) -> Iterator[Entry[W]]:
         """Yield who waits longest in each class that is not empty."""

@@ -19,7 +19,7 @@ from duckservice.providers.answer_stream import AnswerStream, what_it_is
 from duckservice.providers.capabilities import Capabilities
 from duckservice.providers.failures import Classifier
 from duckservice.providers.origin import NAMELESS, Origin
-from duckservice.providers.reading import UNREADABLE, Malformed, text_or, token_count
+from duckservice.providers.reading import UNREADABLE, Malformed, text_or, whole_count
 from duckservice.providers.turns import check_turns
 
 BASE_URL: Final = "https://api.anthropic.com"
@@ -152,7 +152,7 @@ class AnthropicCounting:
             answer = _count.decode(body)
             if answer.input_tokens is None:
                 raise Malformed("JSON without a count")
-            return token_count(answer.input_tokens)
+            return whole_count(answer.input_tokens)
         except UNREADABLE as error:
             raise self.errors.bad_response(what_it_is(body, error)) from error
 

@@ -51,6 +51,14 @@ class Provider(Protocol):
         """Say whether *model* is served here by its name, and not as any other is."""
         ...
 
+    def own_name(self, model: str) -> str:
+        """Return what the provider is asked for where a client asks for *model*.
+
+        Its limits, its failures and its prices are of the model of that name, however
+        many aliases there are.
+        """
+        ...
+
     def check(self, request: AnyRequest) -> None:
         """Raise `InvalidRequest`, naming the field, if *request* cannot be translated.
 

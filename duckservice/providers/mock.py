@@ -131,6 +131,10 @@ class MockProvider:
         """Say whether more than a bare ``*`` says that *model* is served here."""
         return self._models.names(model)
 
+    def own_name(self, model: str) -> str:
+        """Return what the provider is asked for where a client asks for *model*."""
+        return self._models.own_name(model)
+
     @property
     def capabilities(self) -> Capabilities:
         """Say that it can do everything; it makes it up."""

@@ -8,8 +8,8 @@ import msgspec
 
 from duckservice.completion import Usage
 
-TOKENS_MAX: Final = 2**53
-"""A count beyond this is no count of tokens; it does not survive JavaScript either."""
+TOKENS_MAX: Final = 2**40
+"""A count beyond this is no count of tokens: a million times what any model reads."""
 
 
 class Malformed(Exception):
@@ -42,11 +42,14 @@ def usage_of(
 ) -> Usage:
     """Return the usage of counts from the wire, each part clamped to its whole.
 
-    Counts that are no natural numbers (null, negative, text, fractions) are 0.
-    Raises `Malformed` for one beyond `TOKENS_MAX`: nobody shall be billed it.
+    Counts that are no natural numbers (null, negative, text, fractions) are 0. Where
+    a total is beyond `TOKENS_MAX`, the provider has not said what it has used: then
+    it is the empty usage, marked as estimated. The reply is paid for, and stays one.
     """
     whole_input = token_count(input_tokens)
     whole_output = token_count(output_tokens)
+    if max(whole_input, whole_output) > TOKENS_MAX:
+        return Usage(estimated=True)
     read = min(token_count(cached), whole_input)
     written = min(token_count(cache_write), whole_input - read)
     return Usage(
@@ -60,14 +63,27 @@ def usage_of(
 
 
 def token_count(value: object) -> int:
-    """Return *value* if it is a natural number, else 0; see `usage_of`."""
+    """Return *value* if it is a natural number, else 0; see `usage_of`.
+
+    One beyond `TOKENS_MAX` stays just beyond it, and so does any sum with it.
+    """
     if type(value) is float and value.is_integer():
         value = int(value)
     if type(value) is not int or value < 0:
         return 0
-    if value > TOKENS_MAX:
+    return min(value, TOKENS_MAX + 1)
+
+
+def whole_count(value: object) -> int:
+    """Return the count that is all there is in an answer, as `token_count` does.
+
+    Raises:
+        Malformed: it is beyond `TOKENS_MAX`.
+    """
+    count = token_count(value)
+    if count > TOKENS_MAX:
         raise Malformed("a token count that is beyond all reason")
-    return value
+    return count
 
 
 def number_or(value: object, default: int) -> int:

@@ -224,6 +224,10 @@ class RemoteProvider:
         """Say whether more than a bare ``*`` says that *model* is served here."""
         return self.models.names(model)
 
+    def own_name(self, model: str) -> str:
+        """Return what the provider is asked for where a client asks for *model*."""
+        return self.models.own_name(model)
+
     def check(self, request: AnyRequest) -> None:
         """Raise `InvalidRequest`, naming the field, if *request* cannot be translated."""
         match request:

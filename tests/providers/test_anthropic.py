@@ -474,7 +474,6 @@ def test_cached_tokens_are_a_part_of_the_input():
         b'{"content": [1]}',
         b'{"content":' + b"[" * 100_000,
         b'{"content": [{"type": "text", "text": 1e999}]}',
-        body(usage={"input_tokens": 10**30}),
         body()[:-1],
     ],
 )
@@ -653,7 +652,6 @@ def test_an_end_without_a_reason_is_an_end():
         b"data: [DONE]\n\n",
         b"data: \xff\n\n",
         b"data: " + b"[" * 100_000 + b"\n\n",
-        event("message_delta", delta={}, usage={"output_tokens": 10**30}),
         b"",
     ],
 )

@@ -367,7 +367,6 @@ def test_what_came_before_an_error_is_not_lost():
         b'{"output":["text"]}',
         b'{"output":[{"type":"message","content":[{"type":"output_text"}]}]}',
         b'{"output":[{"type":"message","content":[{"type":"refusal","refusal":3}]}]}',
-        b'{"output":[],"usage":{"input_tokens":99999999999999999999}}',
         b'{"output":[' + b"{}," * 5000 + b"{}]}",
         b'{"output":[' + b"[" * 100_000,
         b'{"output":[]',
@@ -748,7 +747,6 @@ def test_a_stream_that_says_no_names_and_no_usage_gets_ours():
         '{"type":"response.completed","response":[]}',
         '{"type":"response.completed","response":{"output":[3]}}',
         '{"type":"response.output_item.done","item":7}',
-        '{"type":"response.completed","response":{"usage":{"input_tokens":1e300}}}',
         '{"type":"response.created"',
     ],
 )

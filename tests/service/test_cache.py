@@ -6,6 +6,7 @@ import attrs
 import pytest
 import trio
 
+from duckservice.cache_recording import TIDY_AFTER, Recorder
 from duckservice.call import CallOptions, Submitter
 from duckservice.completion import (
     EmbeddingRequest,
@@ -337,3 +338,42 @@ async def test_the_status_counts(autojump_clock) -> None:
         assert status == {"entries": 2, "hits": 2, "misses": 2, "coalesced": 0}
         counters = service.counters
         assert (counters.total, counters.completed, counters.in_flight) == (4, 4, 0)
+
+
+def nested(depth: int) -> list:
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+class Deep(MockProvider):
+    """Its whole replies have an `extra` that nests deeply."""
+
+    depth = 0
+
+    async def complete(self, request):
+        reply = await super().complete(request)
+        extra = {"logprobs": nested(self.depth)}
+        choices = tuple(attrs.evolve(its, extra=extra) for its in reply.choices)
+        return attrs.evolve(reply, choices=choices)
+
+
+@pytest.mark.parametrize("depth", [600, 5000])
+@pytest.mark.parametrize("coalesce", [False, True])
+async def test_a_reply_however_deep_is_a_reply(autojump_clock, depth, coalesce) -> None:
+    provider = Deep("a")
+    provider.depth = depth
+    config = cached(cache={"coalesce": coalesce})
+    async with running(config, a=provider) as (service, _):
+        for _ in range(2):
+            assert await told(service, chat()) == "hello"
+        text, _, _ = await streamed(service, chat())
+        assert text == "hello"
+
+
+def test_a_stream_however_deep_is_recorded() -> None:
+    recorder = Recorder(1 << 30)
+    deep = TextDelta(text="q", extra={"logprobs": nested(5000)})
+    recorder.add([deep] * TIDY_AFTER)
+    assert len(recorder.chunks()) == TIDY_AFTER

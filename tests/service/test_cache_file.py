@@ -17,10 +17,17 @@ import trio
 from duckservice.cache_file import RESTARTS_MAX
 from duckservice.cache_key import key_of
 from duckservice.call import CallOptions
-from duckservice.config import CacheConfig
+from duckservice.config import (
+    AuthConfig,
+    CacheConfig,
+    PriceConfig,
+    ProviderConfig,
+    Secret,
+)
 from duckservice.events import CacheFileFailed
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockReply, MockScript
+from duckservice.reply_cache import ANSWERS_ANYWAY, _served_by
 from duckservice.running import open_running
 from duckservice.tree import Seams
 
@@ -195,6 +202,68 @@ async def test_what_is_over_leaves_the_file(daemon) -> None:
         await told(service, chat("y"))
     with closing(sqlite3.connect(daemon.file)) as db:
         assert db.execute("SELECT count(*) FROM reply").fetchone() == (1,)
+
+
+OTHERS = {
+    "name": "b",
+    "adapter": "openai",
+    "api": "responses",
+    "api_version": "v",
+    "organization": "o",
+    "project": "p",
+    "location": "l",
+    "region": "r",
+    "base_url": "https://x",
+    "models": ("m",),
+    "model_map": {"mock-1": "m"},
+    "leave_out": ("seed",),
+    "priority": 7,
+    "weight": 7,
+    "headers": {"X-Tier": "gold"},
+    "price": PriceConfig(input="1", output="1"),
+}
+
+
+def test_whatever_of_a_provider_may_change_an_answer_is_in_the_digest() -> None:
+    names = {field.name for field in attrs.fields(ProviderConfig)}
+    assert names == OTHERS.keys() | ANSWERS_ANYWAY
+
+
+@pytest.mark.parametrize("field", OTHERS)
+def test_another_of_it_is_another_provider(field) -> None:
+    config = mock_config("a")
+    its = attrs.evolve(config.providers["a"], **{field: OTHERS[field]})
+    other = attrs.evolve(config, providers={"a": its})
+    assert _served_by(other) != _served_by(config)
+
+
+def test_headers_differ_by_their_values_and_keys_do_not_matter() -> None:
+    config = mock_config("a")
+
+    def served(**fields) -> bytes:
+        its = attrs.evolve(config.providers["a"], **fields)
+        return _served_by(attrs.evolve(config, providers={"a": its}))
+
+    assert served(headers={"X": "1"}) != served(headers={"X": "2"})
+    assert served(headers={"X": "1", "Y": "2"}) == served(headers={"y": "2", "x": "1"})
+    assert served(api_key=Secret("a")) == served(api_key=Secret("b"))
+    one, other, third = (
+        AuthConfig(type="oauth2", client_id=id_, client_secret=Secret(secret))
+        for id_, secret in (("x", "1"), ("x", "2"), ("y", "1"))
+    )
+    assert served(auth=one) == served(auth=other) != served(auth=third)
+    assert served(model_map={"a*": "x", "ab": "y"}) != served(
+        model_map={"ab": "y", "a*": "x"}
+    )
+
+
+async def test_no_secret_header_is_written_to_the_file(daemon) -> None:
+    its = mock_config("a", headers={"X-Token": "s3cret-s3cret"})
+    async with daemon.life(its) as service:
+        await told(service)
+        await written(service)
+    for path in daemon.state_dir.iterdir():
+        assert b"s3cret" not in path.read_bytes()
 
 
 async def test_replies_of_other_providers_are_forgotten(daemon) -> None:

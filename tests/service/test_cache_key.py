@@ -185,10 +185,62 @@ def test_every_field_of_every_request_was_filled() -> None:
             assert getattr(value, field.name) is not None, field.name
 
 
+def in_another_order(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: fields[key] for key in reversed([*fields])}
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"answer": {"type": "string"}, "why": {"type": "string"}},
+}
+TURNED = {**SCHEMA, "properties": in_another_order(SCHEMA["properties"])}
+
+
+def with_format(schema) -> ChatRequest:
+    its = ResponseFormat(type="json_schema", name="n", schema=schema)
+    return attrs.evolve(BARE_CHAT, response_format=its)
+
+
+def with_tool(schema) -> ChatRequest:
+    return attrs.evolve(BARE_CHAT, tools=(Tool(name="f", parameters=schema),))
+
+
+def with_extra(schema) -> ChatRequest:
+    its = {"guided": [{"json": schema}], "n": 1}
+    return attrs.evolve(BARE_CHAT, extra=its)
+
+
+def with_examples(schema) -> ChatRequest:
+    tool = Tool(name="f", extra={"input_examples": [schema["properties"]]})
+    return attrs.evolve(BARE_CHAT, tools=(tool,))
+
+
+@pytest.mark.parametrize(
+    "with_",
+    [with_format, with_tool, with_extra, with_examples],
+    ids=lambda f: f.__name__,
+)
+def test_the_order_of_a_schemas_properties_is_the_answers(with_) -> None:
+    assert SCHEMA == TURNED
+    assert key_of(with_(SCHEMA)) != key_of(with_(TURNED))
+    assert key_of(with_(SCHEMA)) == key_of(with_({**SCHEMA}))
+
+
+def test_what_stands_beside_a_schema_may_be_in_any_order() -> None:
+    request = with_extra(SCHEMA)
+    other = attrs.evolve(request, extra=in_another_order(request.extra))
+    assert key_of(request) == key_of(other)
+
+
 @settings(max_examples=40)
 @given(json_values)
 def test_the_order_of_a_mappings_keys_does_not_matter(value) -> None:
-    request = attrs.evolve(FULL_CHAT, extra={"a": value, "b": value, "c": 0})
+    request = attrs.evolve(
+        FULL_CHAT,
+        tools=(),
+        response_format=None,
+        extra={"a": value, "b": value, "c": 0},
+    )
     assert key_of(reordered(request)) == key_of(request)
 
 

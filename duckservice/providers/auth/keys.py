@@ -58,8 +58,8 @@ log = structlog.get_logger()
 class OtherKey(RateLimited):
     """The granted key was limited or refused, and another one is free.
 
-    The provider has done nothing, so asking it again at once, with a new grant, is no
-    second request and needs no pause. `__cause__` is what the key has met.
+    The provider has done nothing, so asking it again at once, with a new grant, needs
+    no pause. `__cause__` is what the key has met.
     """
 
     def __init__(self, refusal: DuckError) -> None:
@@ -68,6 +68,7 @@ class OtherKey(RateLimited):
             provider=refusal.provider,
             retry_after=0.0,
         )
+        self.is_limited = isinstance(refusal, RateLimited) and refusal.retryable
         self.upstream_status = refusal.upstream_status
         self.quotes_provider = refusal.quotes_provider
         self.__cause__ = refusal

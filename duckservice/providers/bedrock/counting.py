@@ -12,7 +12,7 @@ from duckservice.providers.answer_stream import what_it_is
 from duckservice.providers.bedrock import request as converse
 from duckservice.providers.bedrock.models import in_path, without_region
 from duckservice.providers.failures import Classifier
-from duckservice.providers.reading import UNREADABLE, Malformed, token_count
+from duckservice.providers.reading import UNREADABLE, Malformed, whole_count
 
 
 class _Count(msgspec.Struct, rename="camel", gc=False):
@@ -44,6 +44,6 @@ class BedrockCounting:
             answer = _count.decode(body)
             if type(answer.input_tokens) is not int:
                 raise Malformed("JSON without a count")
-            return token_count(answer.input_tokens)
+            return whole_count(answer.input_tokens)
         except UNREADABLE as error:
             raise self.errors.bad_response(what_it_is(body, error)) from error

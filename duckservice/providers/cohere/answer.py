@@ -32,6 +32,7 @@ from duckservice.providers.cohere.errors import FAILURES
 from duckservice.providers.failures import Classifier
 from duckservice.providers.origin import Origin
 from duckservice.providers.reading import (
+    TOKENS_MAX,
     UNREADABLE,
     Malformed,
     mapping_or_empty,
@@ -133,7 +134,8 @@ def usage(value: object) -> Usage | None:
 def _charged(billed: Mapping[str, Any], of: str) -> int | None:
     # What is no count is not taken for nothing: then all tokens are priced.
     count = billed.get(of)
-    return None if count != token_count(count) else token_count(count)
+    its = token_count(count)
+    return its if its == count and its <= TOKENS_MAX else None
 
 
 def failure(

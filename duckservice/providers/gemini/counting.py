@@ -13,7 +13,7 @@ from duckservice.providers.answer_stream import what_it_is
 from duckservice.providers.failures import Classifier
 from duckservice.providers.gemini.models import model_path
 from duckservice.providers.gemini.request import body_of
-from duckservice.providers.reading import UNREADABLE, Malformed, token_count
+from duckservice.providers.reading import UNREADABLE, Malformed, whole_count
 from duckservice.providers.translation import to_json
 
 
@@ -59,6 +59,6 @@ def read_count(body: bytes, errors: Classifier) -> int:
         said = answer.input_tokens if said is None else said
         if said is None:
             raise Malformed("JSON without a count")
-        return token_count(said)
+        return whole_count(said)
     except UNREADABLE as error:
         raise errors.bad_response(what_it_is(body, error)) from error

@@ -23,6 +23,7 @@ from duckservice.providers.reading import (
     Malformed,
     mapping_or_empty,
     token_count,
+    usage_of,
 )
 from duckservice.providers.translation import to_json
 
@@ -131,4 +132,6 @@ def _usage(answer: _Body, vectors: list[_Vector]) -> Usage:
         token_count(mapping_or_empty(vector.statistics).get("token_count"))
         for vector in vectors
     )
-    return Usage(input_tokens=tokens, estimated=not tokens)
+    if not tokens:
+        return Usage(estimated=True)
+    return usage_of(input_tokens=tokens, output_tokens=0)

@@ -10,7 +10,7 @@ import msgspec
 from duckservice.completion import ChatRequest
 from duckservice.providers.answer_stream import what_it_is
 from duckservice.providers.failures import Classifier
-from duckservice.providers.reading import UNREADABLE, Malformed, token_count
+from duckservice.providers.reading import UNREADABLE, Malformed, whole_count
 from duckservice.providers.responses import request as responses_request
 from duckservice.providers.responses.variant import ResponsesVariant
 
@@ -42,7 +42,7 @@ class ResponsesCounting:
                 raise self.errors.in_band({"error": answer.error})
             if type(answer.input_tokens) is not int:
                 raise Malformed("JSON without a count")
-            return token_count(answer.input_tokens)
+            return whole_count(answer.input_tokens)
         except UNREADABLE as error:
             raise self.errors.bad_response(what_it_is(body, error)) from error
 
