@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import trio
+
 from duckservice.errors import InternalError, Unavailable
 from duckservice.events import EventSink, MessageDropped
 from supervisors import ActorDied, ActorStopped, CallError, InboxFull
 
 T = TypeVar("T")
 
-#: How often an actor may die of other things while a question waits for it.
+#: How often in a row an actor may die as soon as it is asked: then it dies of that.
 TRIES = 5
+
+#: Seconds after which it has died of something else.
+AT_ONCE = 0.1
 
 
 async def ask(call: Callable[[], Awaitable[T]], *, provider: str | None = None) -> T:
@@ -27,10 +32,12 @@ async def ask(call: Callable[[], Awaitable[T]], *, provider: str | None = None) 
     """
     tries = 0
     while True:
-        tries += 1
+        tries, asked = tries + 1, trio.current_time()
         try:
             return await call()
         except ActorDied as error:
+            if trio.current_time() - asked > AT_ONCE:
+                tries = 0
             if tries == TRIES:
                 msg = f"{error.actor} died {TRIES} times while it was asked"
                 raise InternalError(msg, provider=provider) from error

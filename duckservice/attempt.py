@@ -36,12 +36,10 @@ from duckservice.core.pricing import usd
 from duckservice.core.rate_hints import RateHints
 from duckservice.core.request_queue import Turn
 from duckservice.errors import (
-    BadProviderResponse,
     DuckError,
     InternalError,
     ProviderTimeout,
     RateLimited,
-    Unavailable,
 )
 from duckservice.events import AttemptEnded, EventSink
 from duckservice.metering import Meter
@@ -216,12 +214,9 @@ class Attempt:
             if error is not None and not may_be_accepted(error):
                 return self.meter.reported
             return likely_usage(self.request)  # it is made, whoever waits for it
-        begun = self.first_byte is not None
-        unclear = begun or isinstance(
-            error, BadProviderResponse | ProviderTimeout | Unavailable | None
-        )
-        if error is not None and not begun and not may_be_accepted(error):
-            unclear = False  # no connection stood: there was nobody to bill it
+        # No connection stood, or the provider itself says that it has failed: then there
+        # is nothing to bill. Where it has just gone, it may have done all the work.
+        unclear = self.first_byte is not None or error is None or may_be_accepted(error)
         return self.meter.estimate(self.request) if unclear else self.meter.reported
 
     def _close(

@@ -116,7 +116,7 @@ class _Asking:
         """Say whether the board shows nothing that one would have to wait for."""
         its = self.guarded.board
         return (
-            len(its.turns) < its.max_concurrency
+            len(its.turns) + its.queued < its.max_concurrency
             and isinstance(its.breaker_of(self.model), Closed)
             and not self.parts.board.paused
         )
@@ -124,7 +124,8 @@ class _Asking:
     async def at_once(self) -> Permissions | None:
         """Ask for all three in one go; None if one of them is not there at once.
 
-        Why it is not, is found out by asking one by one.
+        A turn that is had then is kept; why another is not there, is found out by
+        asking one by one.
         """
         ticket, guarded = next(_tickets), self.guarded
         sent = list[Reply[Turn] | Reply[Permit | None]]()
@@ -157,23 +158,43 @@ class _Asking:
             for reply in sent:
                 reply.abandon()
             return None
+        guarded.board.queued += 1
         try:
-            self._have(await turn)
-        except (CallError, DuckError):
-            pass
+            # All three are read in the same pass, and a permit is answered in it.
+            self.permit = await _or_none(permit)
+            if turn.settled:
+                self._have(_value(turn))
+            else:
+                # There is a line. Nobody stands in it with a permit or a grant in hand:
+                # what it allows may be forbidden when the turn comes.
+                self._drop(ticket, None, grant)
+                had = await _or_none(turn)
+                self._have(had)
+            self.grant = _value(grant)
         except trio.Cancelled:
-            tell(self.emit, lambda: self.parts.queue.cast(RequestQueue.forget, ticket))
+            self._drop(ticket, turn, grant)
+            self._give_back()
             raise
         finally:
-            # All three were read in the same pass through the scheduler.
-            self.permit, self.grant = _value(permit), _value(grant)
-            if self.grant is None:
-                tell(
-                    self.emit, lambda: guarded.limiter.cast(RateLimiter.forget, ticket)
-                )
-            if self.turn is None or self.permit is None or self.grant is None:
-                self._give_back()
-        return None if self.turn is None else self._all()
+            guarded.board.queued -= 1
+        if self.turn is not None and self.permit is not None and self.grant is not None:
+            return self._all()
+        self._drop(ticket, None, grant)
+        return None
+
+    def _drop(self, ticket: int, turn: Reply[Turn] | None, grant: Reply[Grant]) -> None:
+        """Give back the permit and the grant, and the turn if it has come, or give up."""
+        if turn is not None and self.turn is None:
+            self._have(_value(turn))
+            if self.turn is None:
+                queue = self.parts.queue
+                tell(self.emit, lambda: queue.cast(RequestQueue.forget, ticket))
+        if self.grant is None:
+            self.grant = _value(grant)
+        if self.grant is None:
+            limiter = self.guarded.limiter
+            tell(self.emit, lambda: limiter.cast(RateLimiter.forget, ticket))
+        self._give_back(but_turn=True)
 
     async def one_by_one(self) -> Permissions:
         """Wait for each in turn; the permit comes last, and nobody waits with it.
@@ -181,7 +202,8 @@ class _Asking:
         It may be a probe's, and then others are refused as long as it is held.
         """
         try:
-            self._have(await self._ask_turn())
+            if self.turn is None:
+                self._have(await self._ask_turn())
             self._must_not_rest()
             self.grant = await self._ask_grant()
             self.permit = await self._ask_permit()
@@ -250,10 +272,11 @@ class _Asking:
             tell(self.emit, lambda: limiter.cast(RateLimiter.forget, ticket))
             raise
 
-    def _have(self, turn: Turn) -> None:
+    def _have(self, turn: Turn | None) -> None:
         """Enter the turn on the board, before anything can come between."""
         self.turn = turn
-        self.guarded.board.turns[turn.id] = trio.current_time()
+        if turn is not None:
+            self.guarded.board.turns[turn.id] = trio.current_time()
 
     def _all(self) -> Permissions:
         assert self.turn is not None
@@ -261,11 +284,12 @@ class _Asking:
         assert self.grant is not None
         return Permissions(self.turn, self.permit, self.grant)
 
-    def _give_back(self) -> None:
+    def _give_back(self, *, but_turn: bool = False) -> None:
         guarded = self.guarded
         turn, permit, grant = self.turn, self.permit, self.grant
-        self.turn = self.permit = self.grant = None
-        if turn is not None:
+        self.permit = self.grant = None
+        if turn is not None and not but_turn:
+            self.turn = None
             guarded.board.turns.pop(turn.id, None)
             tell(self.emit, lambda: self.parts.queue.cast(RequestQueue.leave, turn))
         if permit is not None:
@@ -276,6 +300,14 @@ class _Asking:
             )
         if grant is not None:
             tell(self.emit, lambda: guarded.limiter.cast(RateLimiter.give_back, grant))
+
+
+async def _or_none(reply: Reply[T]) -> T | None:
+    """Return what is answered, None where that is an error."""
+    try:
+        return await reply
+    except (CallError, DuckError):
+        return None
 
 
 def at_rest(guarded: Guarded, model: str) -> CircuitOpen:

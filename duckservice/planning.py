@@ -46,6 +46,9 @@ MODEL_CHARS_MAX = 256
 #: So many models' providers are remembered.
 SERVING_MAX = 1000
 
+#: Seconds that a reply is reckoned with where none has come yet.
+UNKNOWN_LATENCY = 1.0
+
 #: Of so many sessions it is known who has served them.
 SESSIONS_MAX = 10_000
 
@@ -382,7 +385,7 @@ def could_go_now(step: Step[R]) -> bool:
     tokens = tokens_to_reserve(guarded, request)
     own = guarded.provider.own_name(request.model)
     return (
-        len(its.turns) < its.max_concurrency
+        len(its.turns) + its.queued < its.max_concurrency
         and _may_be_asked(guarded, request.model, now)
         and (
             its.limiter is None
@@ -449,11 +452,12 @@ def _wait(
     if limiter is not None:
         tokens = 0 if request is None else tokens_to_reserve(guarded, request)
         own = guarded.provider.own_name(model)
-        wait = max(0.0, limiter.expected_at(now, tokens, model=own) - now)
+        at = limiter.expected_at(now, tokens, model=own, ahead=its.queued)
+        wait = max(0.0, at - now)
         if limiter.blocked_until > now:
             # It has asked us to wait: others are asked before, however short it is.
             wait = max(wait, math.nextafter(routing.spill_after, math.inf))
-    if len(its.turns) >= its.max_concurrency:
+    if len(its.turns) + its.queued >= its.max_concurrency:
         wait = max(wait, _turn_in(guarded))
     return wait
 
@@ -465,7 +469,7 @@ def _turn_in(guarded: Guarded) -> float:
     already: one that hangs is not in any average.
     """
     its, now = guarded.board, trio.current_time()
-    usual = its.performance.outlook(None, now).latency_ewma or 0.0
+    usual = its.performance.outlook(None, now).latency_ewma or UNKNOWN_LATENCY
     oldest = now - next(iter(its.turns.values()), now)
     return max(usual, oldest) * (its.queued + 1) / its.max_concurrency
 

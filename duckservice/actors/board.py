@@ -65,8 +65,8 @@ class ProviderBoard:
 
     @property
     def load(self) -> float:
-        """The share of the provider's turns that are taken."""
-        return len(self.turns) / self.max_concurrency
+        """The share of the provider's turns that are taken, or asked for."""
+        return (len(self.turns) + self.queued) / self.max_concurrency
 
 
 @attrs.define(eq=False)

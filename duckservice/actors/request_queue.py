@@ -17,6 +17,10 @@ from duckservice.errors import QueueFull
 from supervisors import Reply
 
 
+SOON = 1.0
+"""Seconds after which it is worth asking again where too many wait: nobody knows."""
+
+
 @attrs.define
 class RequestQueue:
     """Gives turns; one for all providers, with a lane each."""
@@ -77,7 +81,8 @@ class RequestQueue:
             case Waiting():
                 self._waiting[ticket] = reply
             case Full(max_size):
-                reply.fail(QueueFull(f"{max_size} requests wait already"))
+                msg = f"{max_size} requests wait already"
+                reply.fail(QueueFull(msg, retry_after=SOON))
         return reply
 
     def forget(self, ticket: int) -> None:

@@ -81,17 +81,21 @@ class Line:
         below = PRIORITIES.index(someone.priority) + someone.yields / 2
         return someone.entered + below * self.aging, someone.name
 
+    def sharing(self) -> list[str | bool]:
+        """Return who of the four that have a share waits; True: those who yield."""
+        there = {each for someone in self.waiting for each in someone.kind}
+        return [its for its in (*PRIORITIES, True) if its in there]
+
     def first(self) -> Someone | None:
         if not self.waiting:
             return None
         oldest = {}
         for someone in self.waiting:
             oldest.setdefault(someone.kind, someone)
-        there = {kind[0] for kind in oldest}
-        late = max(self.passed[p] for p in there)
+        late = max(self.passed[kind] for kind in self.sharing())
         if late >= 17:
-            owed = next(p for p in PRIORITIES if p in there and self.passed[p] == late)
-            oldest = {kind: s for kind, s in oldest.items() if kind[0] == owed}
+            owed = next(its for its in self.sharing() if self.passed[its] == late)
+            oldest = {k: s for k, s in oldest.items() if owed in (k[0], k[1])}
         kind = min(oldest, key=lambda kind: self.on_top(oldest[kind]))
         uid = self.rings[kind][0]
         pid = self.rings[kind, uid][0]
@@ -99,6 +103,10 @@ class Line:
         return min(own, key=lambda s: (s.due, s.name))
 
     def leave(self, someone: Someone, *, turn: bool, popped: bool = False) -> None:
+        yielding = [s for s in self.waiting if s.yields]
+        served = [someone.priority]
+        if yielding and min(yielding, key=self.on_top).kind == someone.kind:
+            served.append(True)
         self.waiting.remove(someone)
         uid, pid = someone.submitter
         users, processes = self.rings[someone.kind], self.rings[someone.kind, uid]
@@ -112,10 +120,10 @@ class Line:
                 if left:
                     ring.append(who)
         if popped:
-            there = {s.priority for s in self.waiting}
-            for p in PRIORITIES:
-                over = p in there and p != someone.priority
-                self.passed[p] = self.passed[p] + 1 if over else 0
+            there = self.sharing()
+            for its in (*PRIORITIES, True):
+                over = its in there and its not in served
+                self.passed[its] = self.passed[its] + 1 if over else 0
 
 
 @attrs.define(eq=False)

@@ -263,10 +263,10 @@ async def test_a_probe_cancelled_at_any_step_gives_its_place_back(
             assert core.eligible(state, trio.current_time())
 
 
-async def test_a_probe_that_expires_before_it_is_sent_is_not_sent(
+async def test_nobody_holds_a_probe_while_it_waits_for_the_rate_limit(
     autojump_clock,
 ) -> None:
-    """It waited for the rate limit; what is sent is a probe that counts."""
+    """It would expire there, and others be refused; what is sent is one that counts."""
     its = config(
         rate_limit=RateLimitConfig(capacity=3, refill_rate=0.01),
         timeout=TimeoutConfig(total=20.0),
@@ -278,10 +278,9 @@ async def test_a_probe_that_expires_before_it_is_sent_is_not_sent(
         board = service.parts.board.providers["a"]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(service.complete, chat())
-            await trio.sleep(19)
-            assert not core.eligible(board.breaker, trio.current_time())
-            await trio.sleep(1)
-            assert core.eligible(board.breaker, trio.current_time())
+            for _ in range(4):
+                await trio.sleep(5)
+                assert core.eligible(board.breaker, trio.current_time())
         await trio.testing.wait_all_tasks_blocked()
         assert isinstance(board.breaker, core.Closed)
 

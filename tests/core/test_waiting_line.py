@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import combinations
 
 import attrs
 import pytest
-from hypothesis import settings, strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -19,81 +20,108 @@ from duckservice.core.waiting_line import PRIORITIES, WaitingLine
 
 REACHED: Counter[str] = Counter()
 CLASSES = st.sampled_from(PRIORITIES)
+SHARING = (*PRIORITIES, "yields")
+KINDS = [(priority, yields) for priority in PRIORITIES for yields in (False, True)]
 
 
 @attrs.define(eq=False)
 class Someone:
     name: int
     priority: str
-    entered: int
+    yields: bool
+    entered: float
+
+    @property
+    def kind(self) -> tuple[str, bool]:
+        return self.priority, self.yields
+
+    @property
+    def shares(self) -> set[str]:
+        return {self.priority, "yields"} if self.yields else {self.priority}
 
 
 class LineMachine(RuleBasedStateMachine):
-    """The model asks each one, at each pop, which class it has risen to by now."""
+    """The model asks each one, at each pop, how far it has risen by now.
+
+    There are six steps, two to a class, and a step takes half an aging.
+    """
 
     @initialize(aging=st.integers(1, 30))
     def start(self, aging):
-        self.aging = aging
+        self.step = aging / 2
         self.line: WaitingLine[int] = WaitingLine(aging=aging)
-        self.now = 0
+        self.now = 0.0
         self.names = 0
         self.waiting: list[Someone] = []
-        self.passed = dict.fromkeys(PRIORITIES, 0)
+        self.passed = dict.fromkeys(SHARING, 0)
 
-    def standing(self, someone: Someone) -> tuple[int, int, int]:
-        """Return the class it stands in now, since when, and its number."""
-        rank = PRIORITIES.index(someone.priority)
-        risen = min(rank, (self.now - someone.entered) // self.aging)
-        return rank - risen, someone.entered + risen * self.aging, someone.name
+    def standing(self, someone: Someone) -> tuple[float, float, int]:
+        """Return the step it stands on now, since when, and its number."""
+        steps = 2 * PRIORITIES.index(someone.priority) + someone.yields
+        risen = min(steps, (self.now - someone.entered) // self.step)
+        return steps - risen, someone.entered + risen * self.step, someone.name
+
+    def there(self) -> set[str]:
+        return {share for s in self.waiting for share in s.shares}
 
     def expected(self) -> Someone:
-        there = {s.priority for s in self.waiting}
-        overdue = [p for p in PRIORITIES if p in there and self.passed[p] >= 17]
+        there = self.there()
+        overdue = [its for its in SHARING if its in there and self.passed[its] >= 17]
         if overdue:
-            worst = max(overdue, key=lambda p: self.passed[p])
-            its = [s for s in self.waiting if s.priority == worst]
-            REACHED["share"] += 1
-            return min(its, key=lambda s: s.name)
+            worst = max(overdue, key=lambda its: self.passed[its])
+            REACHED[f"share of {worst}"] += 1
+            REACHED[f"{len(overdue)} are late"] += 1
+            those = [s for s in self.waiting if worst in s.shares]
+            return min(those, key=self.standing)
         best = min(self.waiting, key=self.standing)
         if any(s.priority == "high" != best.priority for s in self.waiting):
-            REACHED["aged one goes before high"] += best.priority != "high"
+            REACHED["aged one goes before high"] += 1
+        if best.yields and any(s.kind == (best.priority, False) for s in self.waiting):
+            REACHED["aged one that yields goes first"] += 1
         return best
+
+    def served(self, who: Someone) -> set[str]:
+        """Return whose turn it is: those who yield have it if it is their first."""
+        those = [s for s in self.waiting if s.yields]
+        if those and min(those, key=self.standing).kind == who.kind:
+            return {who.priority, "yields"}
+        return {who.priority}
 
     @rule(seconds=st.integers(0, 10))
     def time_passes(self, seconds):
         self.now += seconds
 
-    @rule(priority=CLASSES)
-    def enter(self, priority):
+    @rule(priority=CLASSES, yields=st.booleans())
+    def enter(self, priority, yields=False):
         self.names += 1
-        self.line.enter(self.now, priority, self.names)
-        self.waiting.append(Someone(self.names, priority, self.now))
+        self.line.enter(self.now, priority, self.names, yields=yields)
+        self.waiting.append(Someone(self.names, priority, yields, self.now))
 
     @rule(number=st.integers(1, 5))
     def some_of_each(self, number):
-        for priority in PRIORITIES * number:
-            self.enter(priority)
+        for priority, yields in KINDS * number:
+            self.enter(priority, yields)
 
     @precondition(lambda self: self.waiting)
     @rule(early=st.integers(0, 1))
     def wait_until_somebody_rises(self, early):
         someone = self.waiting[-1]
-        rises = [someone.entered + n * self.aging - early for n in (1, 2)]
+        rises = [someone.entered + n * self.step - early for n in range(1, 6)]
         self.now = max(self.now, min((t for t in rises if t >= self.now), default=0))
 
     @precondition(lambda self: self.waiting)
     @rule()
     def pop(self):
         expected = self.expected()
+        served = self.served(expected)
         assert self.line.next() == expected.name
         assert self.line.pop() == expected.name
         self.waiting.remove(expected)
-        there = {s.priority for s in self.waiting}
-        for p in PRIORITIES:
-            self.passed[p] = (
-                self.passed[p] + 1 if p in there - {expected.priority} else 0
-            )
-            assert self.passed[p] <= 19, "a class that waits gets one turn of 20"
+        there = self.there()
+        for its in SHARING:
+            late = its in there and its not in served
+            self.passed[its] = self.passed[its] + 1 if late else 0
+            assert self.passed[its] <= 19, "who has a share gets one turn of 20"
 
     @rule(number=st.integers(20, 45))
     def a_stream_of_high_ones(self, number):
@@ -132,33 +160,122 @@ def test_the_next_one_is_who_stands_highest_longest_or_is_overdue():
         LineMachine,
         settings=settings(max_examples=100, stateful_step_count=40, deadline=None),
     )
-    assert REACHED["share"], REACHED
+    for share in ("normal", "low", "yields"):
+        assert REACHED[f"share of {share}"], REACHED
+    assert REACHED["3 are late"], REACHED
     assert REACHED["aged one goes before high"], REACHED
+    assert REACHED["aged one that yields goes first"], REACHED
 
 
-def saturated(line: WaitingLine[int], turns: int, *kinds: str) -> Counter[str]:
-    """Keep 30 of each kind waiting, and count whose the turns are."""
+def saturated(turns: int, *kinds: str, aging: float = 1e9) -> list[str]:
+    """Keep 30 of each kind waiting, a turn a second, and return whose the turns are.
+
+    A job of some priority, "high job", is one that yields.
+    """
+    line: WaitingLine[int] = WaitingLine(aging=aging)
     kind_of: dict[int, str] = {}
-    got: Counter[str] = Counter()
+    got: list[str] = []
 
-    def fill(kind):
+    def fill(kind, now):
         kind_of[len(kind_of)] = kind
-        line.enter(0.0, kind, len(kind_of) - 1)
+        priority, *job = kind.split()
+        line.enter(now, priority, len(kind_of) - 1, yields=bool(job))
 
     for kind in kinds * 30:
-        fill(kind)
-    for _ in range(turns):
-        kind = kind_of[line.pop()]
-        got[kind] += 1
-        fill(kind)
+        fill(kind, 0.0)
+    for now in range(turns):
+        got.append(kind_of[line.pop()])
+        fill(got[-1], now)
     return got
 
 
+def longest_wait(got: list[str], share: str) -> int:
+    """Return the most turns in a row that were not one of *share*."""
+    waits = [0]
+    for kind in got:
+        waits.append(0 if share in kind else waits[-1] + 1)
+    return max(waits)
+
+
 def test_each_class_gets_a_twentieth_of_the_turns_however_many_high_ones_come():
-    got = saturated(WaitingLine(aging=1e9), 2000, "high", "normal", "low")
+    got = Counter(saturated(2000, "high", "normal", "low"))
     assert got["normal"] >= 100
     assert got["low"] >= 100
     assert got["high"] >= 1700
+
+
+def test_jobs_get_a_twentieth_of_the_turns_however_many_requests_of_theirs_come():
+    for priority in PRIORITIES:
+        got = Counter(saturated(2000, priority, f"{priority} job"))
+        assert 100 <= got[f"{priority} job"] <= 120
+
+
+def test_jobs_of_each_priority_get_a_twentieth_however_many_high_requests_come():
+    jobs = [f"{priority} job" for priority in PRIORITIES]
+    got = Counter(saturated(2000, "high", *jobs))
+    assert all(got[job] >= 100 for job in jobs)
+    assert got["high"] >= 1600
+
+
+def test_the_last_of_those_that_are_late_goes_in_the_twentieth_turn():
+    got = saturated(400, "high", "normal", "low", "high job")
+    assert got[:20] == ["high"] * 17 + ["normal", "low", "high job"]
+    assert longest_wait(got, "job") == 19
+
+
+EACH_KIND = [f"{priority}{job}" for priority in PRIORITIES for job in ("", " job")]
+
+
+@pytest.mark.parametrize("number", range(2, 7))
+def test_whoever_saturates_it_each_that_has_a_share_gets_one_of_any_twenty(number):
+    for kinds in combinations(EACH_KIND, number):
+        for aging in (7.0, 1e9):
+            got = saturated(250, *kinds, aging=aging)
+            for share in (*PRIORITIES, "job"):
+                if any(share in kind for kind in kinds):
+                    assert longest_wait(got, share) <= 19, (kinds, aging, share)
+
+
+def test_ageing_lets_each_kind_have_turns_when_all_saturate_it():
+    got = Counter(saturated(6000, *EACH_KIND, aging=30.0))
+    assert all(got[kind] >= 300 for kind in EACH_KIND), got
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    aging=st.sampled_from([1.0, 30.0, 1e9]),
+    steps=st.lists(
+        st.tuples(
+            st.lists(st.tuples(st.sampled_from(KINDS), st.integers(1, 40)), max_size=4),
+            st.integers(0, 2),
+            st.integers(0, 40),
+        ),
+        min_size=3,
+        max_size=12,
+    ),
+)
+def test_while_anybody_of_a_share_waits_it_is_passed_over_19_times_at_most(
+    aging, steps
+):
+    """Whoever comes, and however the clock goes; here nothing of the order is known."""
+    line: WaitingLine[int] = WaitingLine(aging=aging)
+    waiting: dict[int, set[str]] = {}
+    passed = dict.fromkeys(SHARING, 0)
+    names, now = 0, 0.0
+    for crowds, seconds, pops in steps:
+        now += seconds * 20
+        for (priority, yields), number in crowds:
+            for _ in range(number):
+                names += 1
+                line.enter(now, priority, names, yields=yields)
+                waiting[names] = {priority, "yields"} if yields else {priority}
+        for _ in range(min(pops, len(waiting))):
+            got = waiting.pop(line.pop())
+            there = {share for its in waiting.values() for share in its}
+            for share in SHARING:
+                late = share in there and share not in got
+                passed[share] = passed[share] + 1 if late else 0
+                assert passed[share] <= 19, share
 
 
 def test_a_low_one_never_starves_behind_a_stream_of_normal_ones():

@@ -6,6 +6,8 @@ the budgets and the ledger say.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -15,6 +17,7 @@ import trio
 from duckservice.call import CallOptions, Submitter
 from duckservice.completion import (
     ChatRequest,
+    Chunk,
     Completion,
     EmbeddingRequest,
     ImageRequest,
@@ -27,7 +30,7 @@ from duckservice.config import (
     PriceConfig,
     RoutingConfig,
 )
-from duckservice.core.pricing import pico, usd
+from duckservice.core.pricing import Price, pico, usd
 from duckservice.errors import (
     BudgetExceeded,
     DuckError,
@@ -40,7 +43,8 @@ from duckservice.providers.mock_script import MockScript
 from duckservice.running import RunningService
 from duckservice.store.base import LedgerFilter, StoreUnavailable
 from duckservice.store.memory import MemoryStore
-from tests.jobs.conftest import EPOCH, running
+from duckservice.tree import Guarded
+from tests.jobs.conftest import EPOCH, job, running
 from tests.service.conftest import chat, mock_config
 
 PRICE = PriceConfig(input="0", output="1")
@@ -268,6 +272,71 @@ async def test_a_budget_of_nothing_allows_what_is_free(autojump_clock) -> None:
         with pytest.raises(BudgetExceeded) as caught:
             await service.complete(REQUEST)
         assert not caught.value.retryable
+
+
+async def test_what_can_never_fit_is_not_to_be_sent_again(autojump_clock) -> None:
+    config = with_budgets("a", all=budget(10), of_a=budget(20, provider="a"))
+    async with running(config, a=Billed("a")) as (service, _):
+        await service.complete(REQUEST)
+        with pytest.raises(BudgetExceeded) as caught:
+            await service.complete(chat(max_tokens=1001))
+    assert (caught.value.retryable, caught.value.retry_after) == (False, None)
+    assert caught.value.budget == "all"
+    assert str(caught.value).endswith(
+        "more than the whole of the budget 'all' (0.001 USD a day)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("window", "said"),
+    [
+        ("hour", "an hour) 0 USD are left; a new hour begins at 1970-01-12 14:00 UTC"),
+        ("day", "a day) 0 USD are left; a new day begins at 1970-01-13 00:00 UTC"),
+        (
+            "month",
+            "a month) 0 USD are left; a new month begins at 1970-02-01 00:00 UTC",
+        ),
+        ("total", "in total) 0 USD are left"),
+    ],
+)
+async def test_what_does_not_fit_now_is_told_when_it_will(
+    autojump_clock, window, said
+) -> None:
+    config = with_budgets("a", all=budget(1, window))
+    async with running(config, a=Billed("a")) as (service, _):
+        await service.complete(REQUEST)
+        with pytest.raises(BudgetExceeded) as caught:
+            await service.complete(REQUEST)
+    assert caught.value.retryable
+    assert str(caught.value).endswith(f"of the budget 'all' (0.0001 USD {said}")
+
+
+async def test_what_waits_for_others_is_told_that_they_are_under_way(
+    autojump_clock,
+) -> None:
+    config = with_budgets("a", all=budget(1))
+    async with (
+        running(config, a=Billed("a")) as (service, _),
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(service.complete, REQUEST)
+        await trio.sleep(0.05)
+        with pytest.raises(BudgetExceeded, match="with what is under way") as caught:
+            await service.complete(REQUEST)
+    assert caught.value.retry_after == 2
+
+
+async def test_who_sets_no_max_tokens_is_told_which_budgets_want_it_and_how(
+    autojump_clock,
+) -> None:
+    config = with_budgets("a", all=budget(9), of_a=budget(9, provider="a"))
+    async with running(config, a=Billed("a")) as (service, _):
+        with pytest.raises(BudgetExceeded, match="'all', 'of_a'") as caught:
+            await service.complete(chat())
+        assert "--max-tokens N" in str(caught.value)
+        limited = CallOptions(max_cost=CALL)
+        with pytest.raises(BudgetExceeded, match="--max-tokens N"):
+            await service.complete(chat(), limited)
 
 
 # The ledger.
@@ -502,8 +571,12 @@ async def test_a_refusal_tells_that_nothing_is_left(autojump_clock) -> None:
                 await service.complete(REQUEST)
         with pytest.raises(BudgetExceeded):
             await service.complete(chat(max_tokens=10_000))
-        told = [each.share for each in events if isinstance(each, BudgetAlert)]
-    assert told == [50, 100]
+        told = [each for each in events if isinstance(each, BudgetAlert)]
+    assert [each.share for each in told] == [50, 100]
+    assert [each.why for each in told] == [
+        "so much of it is spent",
+        "it has refused a request that may cost more than is left",
+    ]
 
 
 async def test_hedged_requests_are_two_reservations(
@@ -523,3 +596,58 @@ async def test_hedged_requests_are_two_reservations(
         assert of(service, "all", "reserved") == 0
     (one, other) = await store.sums(LedgerFilter())
     assert one.entries == other.entries == 1
+
+
+class Raised(Billed):
+    """Its price goes up while it answers."""
+
+    guarded: Guarded
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        reply = await super().complete(request)
+        self._go_up()
+        return reply
+
+    @asynccontextmanager
+    async def stream(
+        self, request: ChatRequest
+    ) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
+        async with super().stream(request) as batches:
+            self._go_up()
+            yield batches
+
+    def _go_up(self) -> None:
+        """Do what a config that is read again does."""
+        dearer = Billed(self.name)
+        dearer._price = Price.usd_per_mtok(input="0", output="3")
+        self.guarded.client.renew(lambda: dearer, dearer)
+
+
+@pytest.mark.parametrize("way", ["whole", "streamed", "a job"])
+async def test_a_price_that_is_raised_under_way_is_that_of_the_next_request(
+    autojump_clock, way
+) -> None:
+    provider, store = Raised("a"), MemoryStore()
+    config = with_budgets("a", all=budget(1))
+    text = "word " * 79 + "word."  # 400 bytes are 100 tokens
+    async with running(config, store, a=provider) as (service, _):
+        provider.guarded = service.parts.providers["a"]
+        request = chat(text, max_tokens=100)
+        if way == "whole":
+            await service.complete(request)
+        elif way == "streamed":
+            async with service.stream(request) as streaming:
+                async for _ in streaming.batches:
+                    pass
+        else:
+            body = {
+                "model": "mock-1",
+                "messages": [{"role": "user", "content": text}],
+                "max_tokens": 100,
+            }
+            its = await service.jobs.submit(job(request=body))
+            assert (await service.jobs.wait(its.job.id)).job.cost == CALL
+        assert of(service, "all", "spent") == CALL
+        with pytest.raises(BudgetExceeded, match=r"0\.0003 USD"):
+            await service.complete(REQUEST)
+    assert await spent(store) == CALL

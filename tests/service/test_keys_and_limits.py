@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 
 import attrs
 import pytest
@@ -13,11 +16,12 @@ from duckservice.call import CallOptions
 from duckservice.config import LimitsConfig, RetryConfig, Secret
 from duckservice.errors import (
     DeadlineExceeded,
+    DuckError,
     ProviderAuthError,
     ProviderError,
     RateLimited,
 )
-from tests.upstream import Upstream, answer, chunked, head, open_upstream
+from tests.upstream import Action, Upstream, answer, chunked, head, open_upstream
 
 from .conftest import chat
 from .test_timeouts import CHUNKED, COMPLETION, event, provider_config, serving, whole
@@ -84,6 +88,79 @@ async def test_a_key_that_is_refused_costs_the_client_nothing_while_another_is_f
         assert set(others) == {0, 1, 2} - {first, second}, "who was refused rests"
     outcomes = [each.outcome for each in ended]
     assert outcomes == ["rate_limited"] * 2 + ["ok"] * 4
+
+
+TOGETHER = 60
+
+
+class ByKey(Sequence[Sequence[Action]]):
+    """A script for what the key deserves, once all are under way together."""
+
+    def __init__(self, refused: Sequence[Action]) -> None:
+        self.refused = refused
+        self.all_are_here = trio.Event()
+        self.upstream: Upstream | None = None
+
+    def __len__(self) -> int:
+        return 10**6
+
+    def __getitem__(self, number: Any) -> Sequence[Action]:
+        assert self.upstream is not None
+        if number + 1 == TOGETHER:
+            self.all_are_here.set()
+        key = sent(self.upstream)[number]
+        answered = self.refused if key == 0 else FINE
+        return [self.all_are_here, *answered]
+
+
+@asynccontextmanager
+async def all_at_once(status: int) -> AsyncGenerator[tuple[Counter[str], list[int]]]:
+    """Have requests meet one bad key of two; tell what became of them, and what was sent."""
+    limits = LimitsConfig(requests_per_minute=100)
+    script = ByKey(refusal(status, b"retry-after: 30"))
+    outcomes = Counter[str]()
+    async with open_upstream(script) as upstream:
+        script.upstream = upstream
+        async with serving(config(upstream.base_url, key_limits=limits)) as (its, _):
+
+            async def one() -> None:
+                try:
+                    outcomes[await ask(its)] += 1
+                except DuckError as error:
+                    outcomes[error.code] += 1
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(TOGETHER):
+                    nursery.start_soon(one)
+            yield outcomes, sent(upstream)
+
+
+@pytest.mark.parametrize("status", [401, 402, 403])
+async def test_a_revoked_key_fails_nobody_however_many_are_under_way_with_it(status):
+    async with all_at_once(status) as (outcomes, keys):
+        assert outcomes == {"fine": TOGETHER}
+        with_the_bad_one = keys[:TOGETHER].count(0)
+        assert with_the_bad_one > 10 + TOGETHER / 10
+        # Each was sent once more, and nobody who came later with that key.
+        assert len(keys) == TOGETHER + with_the_bad_one
+
+
+async def test_a_key_that_is_limited_does_not_multiply_what_is_sent():
+    async with all_at_once(429) as (outcomes, keys):
+        again = len(keys) - TOGETHER
+        assert 10 <= again <= 10 + TOGETHER / 10
+        refused = keys[:TOGETHER].count(0)
+        assert outcomes["rate_limited"] == refused - again
+        assert outcomes["fine"] == TOGETHER - refused + again
+
+
+async def test_each_change_of_keys_takes_from_the_budget_of_retries():
+    limits = LimitsConfig(requests_per_minute=100)
+    async with open_upstream([refusal(401), FINE]) as upstream:
+        its = config(upstream.base_url, key_limits=limits)
+        async with serving(its) as (service, _):
+            assert await ask(service) == "fine"
+            assert service.parts.board.providers["p"].retry_budget.tenths == 90
 
 
 async def test_where_all_keys_are_limited_nothing_is_sent_until_the_first_is_free():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from random import Random
 from typing import Any
 
 import attrs
@@ -35,10 +36,14 @@ from duckservice.errors import (
     ProviderTimeout,
     Unavailable,
 )
-from duckservice.events import AttemptEnded
+from duckservice.events import AttemptEnded, EntryLost
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockScript
+from duckservice.running import open_running
 from duckservice.spending import LEAST_REPLY, worst_cost
+from duckservice.store.base import LedgerFilter
+from duckservice.tree import Seams
+from supervisors import ChildTerminated
 
 from .conftest import chat, mock_config, running
 
@@ -330,3 +335,79 @@ async def test_a_picture_that_was_never_asked_for_is_asked_for_again(
     assert report.attempts == 2
     assert not report.cost_estimated
     assert first.cost_usd == "0"
+
+
+class Miscounting(MockProvider):
+    """What it says of its usage is beyond reason."""
+
+    said = Usage(input_tokens=1, output_tokens=1, billed=2**63)
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        return attrs.evolve(await super().complete(request), usage=self.said)
+
+
+ABSURD = [
+    Usage(input_tokens=1, output_tokens=1, billed=2**63),
+    Usage(input_tokens=2**40, output_tokens=2**40),
+    Usage(input_tokens=1, output_tokens=2**63),
+]
+
+
+@pytest.mark.parametrize("said", ABSURD)
+@pytest.mark.parametrize("budgets", [{}, BUDGET], ids=["no budget", "a budget"])
+async def test_a_usage_beyond_reason_costs_nobody_their_daemon(
+    tmp_path, said, budgets
+) -> None:
+    provider = Miscounting("a", price=PriceConfig(input="10", output="10"))
+    provider.said = said
+    config = attrs.evolve(mock_config("a"), budgets=budgets)
+    events: list[Any] = []
+    seams = Seams(random=Random(1), wall_clock=lambda: 1_000_000.0, emit=events.append)
+    async with open_running(
+        config, providers={"a": provider}, seams=seams, state_dir=tmp_path / "state"
+    ) as service:
+        request = chat(max_tokens=20)
+        worst = worst_cost(provider, request)
+        answer = await service.complete(request)
+        assert answer.value.text == "hello"
+        assert answer.report.cost is None, "nobody knows"
+        ledger = service.parts.ledger
+        with trio.fail_after(5):
+            while ledger._waiting or ledger._settled:  # noqa: ASYNC110 - no event tells
+                await trio.sleep(0.01)
+        sums = await service.jobs.store.sums(LedgerFilter())
+        status = await service.status()
+    assert not [its for its in events if isinstance(its, ChildTerminated)]
+    assert sum(its.open for its in sums) == 0
+    if budgets:
+        assert [its.counted for its in sums] == [worst], "the whole reservation"
+    lost = 2**63 in (said.input_tokens, said.output_tokens)
+    assert status["store"]["ledger_dropped"] == lost
+
+
+@pytest.mark.parametrize(
+    ("model", "tags"),
+    [("mock-\ud800", {}), ("mock-1", {"\ud800": "x"}), ("mock-1", {"x": "\udfff"})],
+)
+async def test_half_a_character_costs_nobody_their_ledger(
+    tmp_path, model, tags
+) -> None:
+    events: list[Any] = []
+    seams = Seams(random=Random(1), wall_clock=lambda: 1_000_000.0, emit=events.append)
+    async with open_running(
+        mock_config("a"),
+        providers={"a": MockProvider("a")},
+        seams=seams,
+        state_dir=tmp_path / "state",
+    ) as service:
+        await service.complete(chat(model=model), CallOptions(tags=tags))
+        await service.complete(chat())
+        ledger = service.parts.ledger
+        with trio.fail_after(5):
+            while ledger._waiting:  # noqa: ASYNC110 - no event tells
+                await trio.sleep(0.01)
+        sums = await service.jobs.store.sums(LedgerFilter())
+    assert sum(its.entries for its in sums) == 1
+    assert ledger.dropped == 1
+    assert len([its for its in events if isinstance(its, EntryLost)]) == 1
+    assert not [its for its in events if isinstance(its, ChildTerminated)]
