@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Iterator
 from typing import Final
 from urllib.parse import quote
 
@@ -40,16 +41,20 @@ def register_secret(secret: Secret) -> None:
 
 
 def register_config(config: Config) -> None:
-    """Have every secret in *config* redacted, and what headers named like a key carry."""
+    """Have all `secrets_of` *config* redacted."""
+    for secret in secrets_of(config):
+        register_secret(secret)
+
+
+def secrets_of(config: Config) -> Iterator[Secret]:
+    """Yield every secret in *config*, and what headers named like a key carry."""
     for provider in config.providers.values():
-        for key in keys_of(provider):
-            register_secret(key)
+        yield from keys_of(provider)
         if provider.auth is not None:
-            for secret in provider.auth.secrets():
-                register_secret(secret)
+            yield from provider.auth.secrets()
         for name, value in provider.headers.items():
             if SECRET_NAME.search(name):
-                register_secret(Secret(value))
+                yield Secret(value)
 
 
 def masked(key: str) -> str:

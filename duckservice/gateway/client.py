@@ -12,7 +12,13 @@ import json
 import socket
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
+from http.client import (
+    HTTPConnection,
+    HTTPException,
+    HTTPResponse,
+    IncompleteRead,
+    RemoteDisconnected,
+)
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 from urllib.parse import quote
@@ -225,6 +231,11 @@ def _open(
 def _unreachable(error: OSError | HTTPException) -> DaemonUnreachable:
     if isinstance(error, TimeoutError):
         return DaemonUnreachable("the daemon did not answer in time")
+    if isinstance(error, RemoteDisconnected):
+        return DaemonUnreachable(
+            "the daemon ended before it answered; what was asked of it may have been"
+            " done"
+        )
     if isinstance(error, OSError):
         return DaemonUnreachable(
             f"the connection to the daemon broke: {_reason(error)}"

@@ -110,6 +110,11 @@ class Connection:
         return self._exchange is not None
 
     @property
+    def over_tcp(self) -> bool:
+        """Whether the client has an address, and no credentials of the kernel's."""
+        return self.origin["client"] is not None
+
+    @property
     def draining(self) -> bool:
         return self._shared.draining
 

@@ -19,6 +19,9 @@ class ServerLimits:
     """How long a client may pause within a body; then 408."""
     connections_max: int = 1024
     """Open at one time; further ones are answered with 503."""
+    tcp_connections_max: int = 256
+    """Of these over TCP, where every user of the machine can open some, if only to
+    be refused: the others are left to the Unix socket."""
     idle_time: float = 300.0
     """How long a connection may wait for its next request; then it is closed."""
     send_stall: float = 60.0

@@ -118,6 +118,8 @@ class Server:
         self._nursery: trio.Nursery | None = None
         """Where connections run; None unless they are accepted."""
         self._connections: dict[int, Connection] = {}
+        self._over_tcp = 0
+        """How many of these came over TCP."""
         self._hangups = select.epoll()
         self._occupied = trio.Event()
         """Set while there are connections."""
@@ -220,7 +222,7 @@ class Server:
             # The client is gone already.
             sock.close()
             return
-        if len(self._connections) < self._limits.connections_max:
+        if self._has_room_for(connection):
             self._remember(connection)
             nursery.start_soon(self._run, connection)
             return
@@ -231,6 +233,11 @@ class Server:
         else:
             # Telling everybody why would be a way around the limit.
             connection.close()
+
+    def _has_room_for(self, connection: Connection) -> bool:
+        if connection.over_tcp and self._over_tcp >= self._limits.tcp_connections_max:
+            return False
+        return len(self._connections) < self._limits.connections_max
 
     async def _run(self, connection: Connection) -> None:
         try:
@@ -251,11 +258,13 @@ class Server:
             self._occupied.set()
         fd = connection.client.fd
         self._connections[fd] = connection
+        self._over_tcp += connection.over_tcp
         self._hangups.register(fd, select.EPOLLRDHUP | select.EPOLLONESHOT)
 
     def _forget(self, connection: Connection) -> None:
         fd = connection.client.fd
         del self._connections[fd]
+        self._over_tcp -= connection.over_tcp
         # Closing alone would not do while a child process is being forked.
         self._hangups.unregister(fd)
         connection.close()

@@ -50,18 +50,35 @@ def app(service, control):
         ("/readyz", {"status": "ready"}),
         ("/v1/version", {"version": duckservice.__version__}),
         ("/v1/status", {"state": "running"}),
-        ("/v1/tree", {"name": "root"}),
-        ("/v1/providers", {"providers": [{"name": "openai"}]}),
-        ("/v1/budgets", {"budgets": [{"name": "daily"}]}),
         ("/v1/queue", {"waiting": 0}),
     ],
 )
-async def test_everybody_may_look(app, path, body):
+async def test_everybody_may_look_at_what_is_of_nobody(app, path, body):
     for peer in (OWNER, STRANGER, None):
         reply = await ask(app, "GET", path, peer=peer)
         assert reply.status == 200
         assert reply.json() == body
         assert reply.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/tree", {"name": "root"}),
+        ("/v1/providers", {"providers": [{"name": "openai"}]}),
+        ("/v1/budgets", {"budgets": [{"name": "daily"}]}),
+        ("/v1/costs", {"by": "provider"}),
+    ],
+)
+async def test_admins_alone_may_look_at_what_shows_others(app, service, path, body):
+    for peer in (OWNER, ROOT):
+        assert (await ask(app, "GET", path, peer=peer)).json() == body
+    service.asked.clear()
+    for peer in (STRANGER, None):
+        reply = await ask(app, "GET", path, peer=peer)
+        assert reply.status == 403
+        assert reply.json()["error"]["code"] == "permission_denied"
+    assert service.asked == []
 
 
 async def test_not_ready_is_unavailable(app, service):

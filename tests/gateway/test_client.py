@@ -2,6 +2,8 @@ import json
 import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import outcome
 import pytest
@@ -162,6 +164,28 @@ async def test_a_silent_daemon_is_unreachable_after_the_timeout():
     app = Hanging()
     with pytest.raises(DaemonUnreachable, match="in time"):
         await ask(app, "GET", "/", timeout=0.05)
+
+
+async def test_a_daemon_that_ends_before_it_answers_is_said_to_have_ended():
+    with tempfile.TemporaryDirectory(prefix="duck-") as folder:
+        path = Path(folder, "duckd.sock")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen()
+
+            def take_and_close():
+                taken, _ = listener.accept()
+                taken.recv(4096)
+                taken.close()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.to_thread.run_sync, take_and_close)
+                client = DaemonClient(path)
+                told = await trio.to_thread.run_sync(
+                    outcome.capture, client.request, "GET", "/"
+                )
+    with pytest.raises(DaemonUnreachable, match="the daemon ended before it answered"):
+        told.unwrap()
 
 
 async def test_an_answer_that_is_cut_off_is_no_answer():

@@ -20,6 +20,7 @@ from duckservice.completion import (
     ModelInfo,
     Usage,
 )
+from duckservice.event_hub import EventHub
 from duckservice.jobs import Jobs
 
 ProviderAction: TypeAlias = Literal["enable", "disable", "reset", "check"]
@@ -41,6 +42,15 @@ class ServiceApi(Protocol):
     @property
     def batch_jobs(self) -> Batches:
         """The batches of durable jobs."""
+        ...
+
+    @property
+    def events(self) -> EventHub:
+        """What happens, for who follows it."""
+        ...
+
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
+        """Return all metrics as text, and its content type, as *accept* prefers."""
         ...
 
     def until_draining(self) -> AbstractContextManager[trio.CancelScope]:

@@ -18,6 +18,7 @@ from duckservice.gateway.app.api import DaemonControl, ServiceApi
 from duckservice.gateway.app.batches import BatchApi
 from duckservice.gateway.app.chat import create_completion
 from duckservice.gateway.app.embeddings import create_embeddings
+from duckservice.gateway.app.events import Events
 from duckservice.gateway.app.exchange import Endpoint, Handler, Host
 from duckservice.gateway.app.files import FileApi
 from duckservice.gateway.app.images import create_images
@@ -25,12 +26,14 @@ from duckservice.gateway.app.insight import Insight
 from duckservice.gateway.app.jobs import JobApi
 from duckservice.gateway.app.messages import count_tokens, create_message
 from duckservice.gateway.app.models import Models
+from duckservice.gateway.app.openapi.route import OpenApi
 from duckservice.gateway.app.replies import (
     answer_bug,
     answer_error,
     answer_http_error,
 )
 from duckservice.gateway.app.responses import create_response
+from duckservice.gateway.app.roles import guarded
 from duckservice.gateway.asgi import Receive, Scope, Send
 from duckservice.gateway.wire.errors import family_of
 
@@ -56,8 +59,8 @@ def make_app(
     Args:
         control: The daemon; without one nothing can be drained or shut down.
         wall_clock: Seconds since the epoch.
-        owner_uid: Whom the admin endpoints obey beside root, and who sees all
-            jobs; by default the user whom this process runs as.
+        owner_uid: Who is an admin beside root (see `roles`); by default the user
+            whom this process runs as.
     """
     host = Host(service=service, wall_clock=wall_clock)
     requests = {
@@ -73,9 +76,11 @@ def make_app(
         *BatchApi(service, files, wall_clock).routes(),
         *Models(service).routes(),
         *Insight(service, __version__, wall_clock).routes(),
-        *Admin(service, control, uid).routes(),
+        *Events(service, wall_clock).routes(),
+        *Admin(service, control).routes(),
+        *OpenApi(__version__).routes(),
     ]
-    app = _Application(requests, routes)
+    app = _Application(requests, guarded(routes, uid))
     # A redirect would make a client send its prompt twice.
     app.router.redirect_slashes = False
     return app

@@ -1,19 +1,15 @@
 """Whose jobs, files and batches a client sees.
 
-Who runs the daemon, and root, see all; everybody else sees their own, and the others'
-are not there.
+Admins (`roles`) see all; everybody else sees their own, and the others' are not there.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
 from duckservice.call import Submitter
 from duckservice.errors import PermissionDenied
 from duckservice.gateway.app.exchange import peer
+from duckservice.gateway.app.roles import is_admin
 from duckservice.gateway.asgi import Scope
-
-_ROOT: Final = 0
 
 
 def owner_of(scope: Scope) -> Submitter:
@@ -40,5 +36,5 @@ def whose(scope: Scope, owner_uid: int) -> int | None:
     Raises:
         PermissionDenied: the server does not know who is asking.
     """
-    uid = owner_of(scope).uid
-    return None if uid in {_ROOT, owner_uid} else uid
+    client = owner_of(scope)
+    return None if is_admin(client, owner_uid) else client.uid
