@@ -57,6 +57,9 @@ class Alerts:
         told[its.since] = share
         if len(told) > WINDOWS_KEPT:
             del told[next(iter(told))]
+        why = "so much of it is spent"
+        if its.budget.reached < share:
+            why = "it has refused a request that may cost more than is left"
         self.emit(
             BudgetAlert(
                 budget=its.rule.name,
@@ -67,6 +70,7 @@ class Alerts:
                 reserved_usd=usd(its.budget.reserved),
                 since=its.since,
                 until=its.until,
+                why=why,
             )
         )
         self.remember(FLAG + its.rule.name, json.dumps(told))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias, final
+from datetime import UTC, datetime
+from typing import Final, TypeAlias, final
 
 import attrs
 
@@ -21,7 +22,7 @@ from duckservice.core.budget_book import (
     Reservation,
 )
 from duckservice.core.budget_rule import BudgetRule, Spender
-from duckservice.core.budget_window import begin_of
+from duckservice.core.budget_window import Window, begin_of, end_of
 from duckservice.core.pricing import pico, usd
 from duckservice.core.prospect import EmptyBudget, EmptyBudgets, MustWait
 from duckservice.errors import BudgetExceeded
@@ -30,6 +31,12 @@ from duckservice.store.base import LedgerFilter, LedgerSum, Store
 RETRY_SOON = 2.0
 """Seconds after which a budget is asked again that others may leave something of."""
 HOUR = 3600
+_EACH: Final[Mapping[Window, str]] = {
+    "hour": "an hour",
+    "day": "a day",
+    "month": "a month",
+    "total": "in total",
+}
 
 Asker: TypeAlias = tuple[tuple[str, str] | None, int | None]
 
@@ -74,7 +81,7 @@ class Budgets:
         if not rules:
             return None
         if worst is None:
-            raise _unbounded(spender, why_unknown())
+            raise _unbounded(rules, spender, why_unknown())
         return self._reserved(
             self._book.reserve(self._wall_clock(), spender, worst), spender, worst
         )
@@ -109,15 +116,10 @@ class Budgets:
         """Return why *spender* could not even spend this of budgets that are untouched."""
         rules = self._book.binding(spender)
         if rules and worst is None:
-            return _unbounded(spender, why)
+            return _unbounded(rules, spender, why)
         for rule in rules:
             if worst is not None and worst > rule.limit:
-                error = BudgetExceeded(
-                    f"the request may cost {usd(worst)} USD, more than the whole of the"
-                    f" budget {rule.name!r} ({usd(rule.limit)} USD)",
-                )
-                error.budget = rule.name
-                return error
+                return _never(rule, worst)
         return None
 
     def states(self) -> tuple[BudgetState, ...]:
@@ -143,11 +145,17 @@ class Budgets:
             )
         )
 
-    async def load(self, store: Store) -> None:
+    async def load(
+        self,
+        store: Store,
+        own_name: Callable[[str, str], str] = lambda _provider, model: model,
+    ) -> None:
         """Add what the ledger says was spent before this process; only once.
 
         What was in flight then counts with all that was reserved for it. All windows
-        are read, not only the present one: the clock may be put right later.
+        are read, not only the present one: the clock may be put right later. The ledger
+        has the clients' names of models; *own_name* of a provider and such a name is
+        what the provider was asked for.
         """
         if self._loaded or not self.any:
             return
@@ -159,7 +167,7 @@ class Budgets:
                 tags = {} if rule.tag is None else dict([rule.tag])
                 which = LedgerFilter(tags=tags, submitter=rule.submitter)
                 by_asker[asker] = await store.sums(which)
-            spent[rule.name] = _by_window(rule, by_asker[asker])
+            spent[rule.name] = _by_window(rule, by_asker[asker], own_name)
         flags = await store.flags()
         # All at once: where the store fails half-way, this is done again.
         for name, its in spent.items():
@@ -181,7 +189,9 @@ class Budgets:
         raise _exceeded(its, now, spender, worst)
 
 
-def _by_window(rule: BudgetRule, sums: Sequence[LedgerSum]) -> Mapping[int, int]:
+def _by_window(
+    rule: BudgetRule, sums: Sequence[LedgerSum], own_name: Callable[[str, str], str]
+) -> Mapping[int, int]:
     """Return what counts as spent in each window, by its beginning.
 
     The reservation of a call that was lost is the most that it may have cost. Where
@@ -190,7 +200,8 @@ def _by_window(rule: BudgetRule, sums: Sequence[LedgerSum]) -> Mapping[int, int]
     """
     counted, sure = defaultdict[int, int](int), defaultdict[int, int](int)
     for one in sums:
-        if rule.provider in {None, one.provider} and rule.binds_model(one.model):
+        own = own_name(one.provider, one.model)
+        if rule.provider in {None, one.provider} and rule.binds_model(own, one.model):
             # Every window begins with an hour.
             begin = begin_of(rule.window, one.hour * HOUR)
             counted[begin] += one.counted
@@ -201,26 +212,64 @@ def _by_window(rule: BudgetRule, sums: Sequence[LedgerSum]) -> Mapping[int, int]
 
 
 def _exceeded(its: Refusal, now: float, spender: Spender, worst: int) -> BudgetExceeded:
-    name, left = its.rule.name, usd(its.left)
+    provider = spender.provider if its.rule.spares_others else None
+    if not its.ever:
+        return _never(its.rule, worst, provider)
     if its.soon:
         wait: float | None = RETRY_SOON
     else:
         wait = None if its.until is None else its.until - now
     error = BudgetExceeded(
-        f"the request may cost {usd(worst)} USD, and of the budget {name!r}"
-        f" ({usd(its.rule.limit)} USD) {left} USD are left",
-        provider=spender.provider if its.rule.spares_others else None,
+        f"the request may cost {usd(worst)} USD, and of the budget"
+        f" {_named(its.rule)} {_left(its)} left{_until(its.rule, now)}",
+        provider=provider,
         retry_after=wait,
-        retryable=its.ever,
+        retryable=True,
     )
-    error.budget = name
+    error.budget = its.rule.name
     return error
 
 
-def _unbounded(spender: Spender, why: str) -> BudgetExceeded:
+def _never(rule: BudgetRule, worst: int, provider: str | None = None) -> BudgetExceeded:
+    error = BudgetExceeded(
+        f"the request may cost {usd(worst)} USD, more than the whole of the budget"
+        f" {_named(rule)}",
+        provider=provider,
+    )
+    error.budget = rule.name
+    return error
+
+
+def _named(rule: BudgetRule) -> str:
+    return f"{rule.name!r} ({usd(rule.limit)} USD {_EACH[rule.window]})"
+
+
+def _left(its: Refusal) -> str:
+    under_way = ", with what is under way set aside," if its.soon else ""
+    return f"{usd(its.left)} USD are{under_way}"
+
+
+def _until(rule: BudgetRule, now: float) -> str:
+    """Return what is to be said of the end of the window of *now*."""
+    end = end_of(rule.window, now)
+    if end is None:
+        return ""
+    at = datetime.fromtimestamp(end, UTC)
+    return f"; a new {rule.window} begins at {at:%Y-%m-%d %H:%M} UTC"
+
+
+def _unbounded(
+    rules: Sequence[BudgetRule], spender: Spender, why: str
+) -> BudgetExceeded:
+    names = ", ".join(repr(rule.name) for rule in rules)
+    binds = (
+        f"the budget {names} binds" if len(rules) == 1 else f"the budgets {names} bind"
+    )
     # Another provider may have a price, or say how long its replies become.
-    msg = f"a budget binds the request, and its cost cannot be bounded: {why}"
-    return BudgetExceeded(msg, provider=spender.provider)
+    return BudgetExceeded(
+        f"{binds} the request, and its cost cannot be bounded: {why}",
+        provider=spender.provider,
+    )
 
 
 def _rule(name: str, config: BudgetConfig) -> BudgetRule:

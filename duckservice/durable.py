@@ -73,7 +73,7 @@ def make_durable(
         board.paused = board.paused or PAUSED in flags
         if board.paused:
             service.parts.board.paused = True
-        await service.parts.budgets.load(slot.store)
+        await service.parts.budgets.load(slot.store, service.parts.own_name)
         await load_costs(slot.store, service.parts.sums)
 
     dispatcher = attrs.evolve(
@@ -97,6 +97,7 @@ def make_durable(
     keep = cast("Callable[..., Awaitable[None]]", slot.run)
     store = attrs.evolve(child("store", keep, prepare), backoff=REOPEN)
     service.parts.ledger.store = slot.store
+    service.parts.ledger.emit = seams.emit
     service.parts.budgets.alerts.emit = seams.emit
     service.parts.budgets.alerts.remember = service.parts.ledger.remember
     ledger = child("ledger", service.parts.ledger.run, slot.store)

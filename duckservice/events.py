@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 import attrs
 import structlog
 
 import supervisors
+from duckservice.errors import DuckError
+from duckservice.store import UnknownStore
+from supervisors import Crashed, StartError
 from supervisors.structlog import log_event
 
 
@@ -90,6 +93,15 @@ class StorePruned:
 
 
 @attrs.frozen(kw_only=True)
+class EntryLost:
+    """What a request has cost is not in the ledger: the store cannot keep the value."""
+
+    entry: str
+    """The ledger's id for it: the request's, and the number of the attempt."""
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
 class BudgetAlert:
     """So much of a budget is spent; each share is told once in each window."""
 
@@ -104,6 +116,7 @@ class BudgetAlert:
     """The beginning of the window, in seconds since the epoch."""
     until: int | None
     """Its end; None: it has none."""
+    why: str = "so much of it is spent"
 
 
 @attrs.frozen(kw_only=True)
@@ -115,13 +128,88 @@ class CacheFileFailed:
     """What became of it, and why."""
 
 
+@attrs.frozen(kw_only=True)
+class RequestStarted:
+    """A request has come in; a job's begins anew with each call that it makes."""
+
+    job: str
+    request_id: str
+    operation: str = ""
+    """``chat``, ``embeddings`` or ``image_generation``; empty: not known (yet)."""
+    model: str = ""
+    """The model that the request names; empty: not known (yet)."""
+    priority: str = "normal"
+    submitter: int | None = None
+    """The uid of whoever has sent it."""
+
+
+@attrs.frozen(kw_only=True)
+class RequestEnded:
+    """A request is over."""
+
+    job: str
+    request_id: str
+    operation: str = ""
+    model: str = ""
+    """The model that the request names, as in `RequestStarted`."""
+    priority: str = "normal"
+    outcome: str
+    """``ok``, ``cancelled``, or the code of the error."""
+    duration: float
+    """Seconds."""
+    queued: float = 0.0
+    """Seconds waited for a turn and for the rate limit, over all attempts."""
+    provider: str = ""
+    """Who has served it; empty: nobody has."""
+    served_model: str = ""
+    attempts: int = 0
+    cost: int | None = None
+    """Picodollars; None: not known."""
+    estimated: bool = False
+    cache: str | None = None
+    """``hit`` or ``miss``; None: the cache was not asked."""
+
+
+@attrs.frozen(kw_only=True)
+class JobMoved:
+    """A durable job is in another state, and that is in the store."""
+
+    job: str
+    state: str
+    kind: str = ""
+    model: str = ""
+    """The model that its request names; empty, as `kind`: it expired unseen."""
+    priority: str = "normal"
+    attempt: int = 0
+    provider: str | None = None
+    """Whom its last attempt asked."""
+    batch: str | None = None
+    wait_reason: str | None = None
+    waited: float | None = None
+    """Seconds that it has waited for its turn, where it begins to run."""
+    error: str | None = None
+    """The code of its last error, where it came to nothing or is tried again."""
+
+
+@attrs.frozen
+class QueueSwitched:
+    """Somebody has paused the queue, or had it go on."""
+
+    paused: bool
+
+
 Event: TypeAlias = (
     BreakerMoved
     | AttemptEnded
+    | RequestStarted
+    | RequestEnded
+    | JobMoved
+    | QueueSwitched
     | MessageDropped
     | StoreFailed
     | StoreRecovered
     | StorePruned
+    | EntryLost
     | BudgetAlert
     | CacheFileFailed
     | supervisors.Event
@@ -140,20 +228,43 @@ def to_log(event: Event) -> None:
             log.warning("breaker.moved", **attrs.asdict(event))
         case MessageDropped(actor=actor, reason=reason):
             log.warning("message.dropped", actor=actor, reason=reason)
-        case StoreFailed(reason=reason, may_recover=may_recover):
-            log.error("store.failed", reason=reason, may_recover=may_recover)
-        case StoreRecovered(failed_for=seconds):
-            log.info("store.recovered", failed_s=round(seconds, 3))
+        case StoreFailed() | StoreRecovered() | StorePruned():
+            _store(event)
+        case EntryLost():
+            log.error("ledger.entry_lost", **attrs.asdict(event))
         case BudgetAlert():
             write = log.error if event.share >= 100 else log.warning
             write("budget.alert", **attrs.asdict(event))
         case CacheFileFailed():
             log.warning("cache.file_failed", **attrs.asdict(event))
-        case StorePruned():
-            log.info("store.pruned", **attrs.asdict(event))
+        case QueueSwitched(paused=paused):
+            log.warning("queue.paused" if paused else "queue.resumed")
+        case RequestStarted() | RequestEnded() | JobMoved():
+            pass  # each of their attempts has its line; these are for `EventHub`
+        case _:
+            _of_the_tree(event)
+
+
+def _of_the_tree(event: supervisors.Event) -> None:
+    match event:
+        case StartError(path, Crashed(DuckError() | UnknownStore() as error)):
+            # The disk's fault, or the config's: a traceback would only hide it.
+            log.error("actor.start_failed", actor=path, message=str(error))
         case _:
             # The log's processor prints tracebacks without locals.
             log_event(event, log)
+
+
+def _store(event: StoreFailed | StoreRecovered | StorePruned) -> None:
+    match event:
+        case StoreFailed(reason=reason, may_recover=may_recover):
+            log.error("store.failed", reason=reason, may_recover=may_recover)
+        case StoreRecovered(failed_for=seconds):
+            log.info("store.recovered", failed_s=round(seconds, 3))
+        case StorePruned():
+            log.info("store.pruned", **attrs.asdict(event))
+        case _:
+            assert_never(event)
 
 
 def _attempt(event: AttemptEnded) -> None:

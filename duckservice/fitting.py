@@ -43,7 +43,8 @@ def must_fit(
             tags=tags,
             submitter=submitter,
             provider=guarded.config.name,
-            model=request.model,
+            model=guarded.provider.own_name(request.model),
+            alias=request.model,
         )
         refusal = _refusal(budgets, guarded, request, spender, max_cost)
         if refusal is None:

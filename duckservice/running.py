@@ -37,13 +37,16 @@ from duckservice.completion import ModelInfo
 from duckservice.config import Config, ProviderConfig
 from duckservice.core.budget_book import BudgetState
 from duckservice.core.cost_sums import By, Sum, Summary
-from duckservice.core.grants import KeyStatistics
+from duckservice.core.grants import KeyStatistics, ModelStatistics
 from duckservice.core.pricing import usd
 from duckservice.durable import forgets, make_durable, open_opener
 from duckservice.errors import DuckError, InvalidRequest, NotFound, Unavailable
-from duckservice.events import BreakerMoved, Event
+from duckservice.event_hub import EventHub
+from duckservice.events import BreakerMoved, Event, EventSink, QueueSwitched
+from duckservice.job_news import telling
 from duckservice.jobs import Jobs
 from duckservice.listing import ModelList
+from duckservice.metrics import Metrics
 from duckservice.offers import Offer, offer_fields, price_list_fields
 from duckservice.performance_fields import performance_fields
 from duckservice.providers.auth.key_state import HasKeys
@@ -53,7 +56,7 @@ from duckservice.store.base import Store
 from duckservice.store_slot import StoreSlot
 from duckservice.store_status import no_answer, store_status
 from duckservice.tree import GATEWAY, Guarded, Seams, make_parts, tree
-from supervisors import ChildNotFound, Node, Supervisor, emit, open_supervisor
+from supervisors import ChildNotFound, Node, Supervisor, child, emit, open_supervisor
 
 Json: TypeAlias = dict[str, Any]
 
@@ -79,6 +82,8 @@ class RunningService(CachingService):
     _jobs: Jobs | None = None
     _batches: Batches | None = None
     _slot: StoreSlot | None = None
+    _events: EventHub | None = None
+    _metrics: Metrics | None = None
     _renewed: Callable[[Provider, ProviderConfig], Provider] | None = None
     """Makes a provider of another config, over the connections of the old one."""
     _started: float = attrs.field(factory=trio.current_time)
@@ -100,7 +105,19 @@ class RunningService(CachingService):
         assert self._batches is not None, "open_running sets it"
         return self._batches
 
+    @property
+    def events(self) -> EventHub:
+        """What happens, for who follows it."""
+        assert self._events is not None, "open_running sets it"
+        return self._events
+
     # What is to be known.
+
+    async def metrics(self, accept: str = "") -> tuple[bytes, str]:
+        """Return all metrics as text, and its content type, as *accept* prefers."""
+        assert self._metrics is not None, "open_running sets it"
+        assert self._slot is not None, "open_running sets it"
+        return await self._metrics.scrape(self, self._slot, accept)
 
     async def status(self) -> Json:
         """Return the state of the whole, at one glance."""
@@ -122,7 +139,8 @@ class RunningService(CachingService):
                 for name, guarded in self.parts.providers.items()
             },
             "jobs": await self._job_counts(),
-            "store": await self._store_status(),
+            "store": await self._store_status()
+            | {"ledger_dropped": self.parts.ledger.dropped},
             "cache": self.cache_status(),
             "cost_usd": usd(summary.total.cost),
         }
@@ -151,6 +169,7 @@ class RunningService(CachingService):
         method = RequestQueue.pause if paused else RequestQueue.resume
         await ask(lambda: self.parts.queue.call(method))
         await (self.jobs.pause() if paused else self.jobs.resume())
+        self.seams.emit(QueueSwitched(paused))
         return await self.queue()
 
     def tree(self) -> Json:
@@ -382,9 +401,11 @@ async def open_running(
     where ``store.url`` says; without a *state_dir*, ``sqlite`` keeps them in memory.
     """
     seams = seams or Seams()
+    hub, metrics = EventHub(seams.wall_clock, config.log.debug_bodies), Metrics()
     # A failing logger must not fail a request, nor crash an actor.
-    seams = attrs.evolve(seams, emit=partial(emit, seams.emit))
-    async with open_opener(config, state_dir, store) as open_:
+    seams = attrs.evolve(seams, emit=_to_all(seams.emit, hub.publish, metrics.add))
+    async with open_opener(config, state_dir, store) as opener:
+        open_ = telling(opener, seams.emit)
         makers = _makers(config, providers)
         parts = make_parts(config, makers, seams.wall_clock)
         parts.ledger.enabled = store is not None or not forgets(config, state_dir)
@@ -395,6 +416,7 @@ async def open_running(
             service._renewed = _renewed  # noqa: SLF001 - of our own class
         service._slot = durable.slot  # noqa: SLF001 - of our own class
         service._batches = Batches(durable.jobs)  # noqa: SLF001 - of our own class
+        service._events, service._metrics = hub, metrics  # noqa: SLF001 - of our own class
         spec = tree(
             config,
             parts,
@@ -404,9 +426,23 @@ async def open_running(
             gateway=None if gateway is None else gateway(service),
         )
         spec = service.with_cache(spec, state_dir)
+        children = list(spec.children)
+        lag = child("loop_lag", metrics.watch_loop)
+        children.insert(len(children) - (gateway is not None), lag)
+        spec = attrs.evolve(spec, children=children)
         async with open_supervisor(spec, on_event=seams.emit) as root:
             service.root = root
             yield service
+
+
+def _to_all(*sinks: EventSink) -> EventSink:
+    """Return what hands an event to each of *sinks*, whatever the others do."""
+
+    def emit_to_all(event: Event) -> None:
+        for sink in sinks:
+            emit(sink, event)
+
+    return emit_to_all
 
 
 def _waking(seams: Seams, board: JobBoard) -> Seams:
@@ -479,8 +515,19 @@ async def _provider(guarded: Guarded, cost: int | None) -> Json:
             if limiter.blocked_until is None
             else round(limiter.blocked_until - trio.current_time(), 3),
             "keys": [_key_limits(its) for its in limiter.keys],
+            "told": {its.model: _told_limits(its) for its in limiter.told},
         },
         **await performance_fields(its.performance),
+    }
+
+
+def _told_limits(its: ModelStatistics) -> Json:
+    """Return what the provider has told of one model's limits."""
+    return {
+        "requests_limit": its.requests_limit,
+        "tokens_limit": its.tokens_limit,
+        "available": its.requests_available,
+        "tokens_available": its.tokens_available,
     }
 
 

@@ -102,7 +102,10 @@ def _most(provider: Provider, request: AnyRequest) -> Usage:
             return most
         case ChatRequest():
             if request.max_tokens is None:
-                msg = "set max_tokens: without it the reply may have any length"
+                msg = (
+                    "set max_tokens (duck ask, duck submit: --max-tokens N): without it"
+                    " the reply may have any length"
+                )
                 raise Unbounded(msg)
             hidden = provider.capabilities.hidden_prompt_tokens
             return Usage(

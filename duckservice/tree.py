@@ -139,6 +139,11 @@ class Parts:
     debug_bodies: bool = False
     """Whether the log may show what providers and clients wrote."""
 
+    def own_name(self, provider: str, model: str) -> str:
+        """Return what *provider*, if there is one, is asked for where *model* is meant."""
+        guarded = self.providers.get(provider)
+        return model if guarded is None else guarded.provider.own_name(model)
+
 
 def make_parts(
     config: Config,

@@ -28,6 +28,7 @@ ABOVE_THE_CORE = JOBS | {
     "duckservice.service",
     "duckservice.running",
     "duckservice.daemon",
+    "duckservice.process",
     "duckservice.gateway",
     "duckservice.cli",
 }
@@ -38,6 +39,7 @@ ENGINES = {"sqlite3", "duckservice.store.memory", "duckservice.store.sqlite"}
 ABOVE_JOBS = {
     "duckservice.cli",
     "duckservice.daemon",
+    "duckservice.process",
     "duckservice.gateway.app",
     "duckservice.gateway.server",
     "duckservice.running",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
 import attrs
@@ -47,6 +47,12 @@ def reach_of(model: str, config: Config) -> Reach:
     return Reach(model, _reached(model, config, _made(config)))
 
 
+def names_of(config: Config) -> Sequence[str]:
+    """Return what may be asked for by name, then the patterns that allow for more."""
+    patterns = (glob for its in config.providers.values() for glob in _globs(its))
+    return tuple(dict.fromkeys((*_exact_names(config), *patterns)))
+
+
 def _made(config: Config) -> dict[str, Provider]:
     return {name: make_provider(its) for name, its in config.providers.items()}
 
@@ -68,12 +74,16 @@ def _serving(model: str, config: Config, made: dict[str, Provider]) -> set[str]:
 
 def _names(config: Config) -> Iterator[str]:
     """Yield names to try: first those that the config says, then made-up ones."""
+    yield from _exact_names(config)
+    for its in config.providers.values():
+        yield from (_sample(glob) for glob in _globs(its))
+
+
+def _exact_names(config: Config) -> Iterator[str]:
     yield from config.routing.fallbacks
     for its in config.providers.values():
         yield from (name for name in its.models if not _is_glob(name))
         yield from its.model_map
-    for its in config.providers.values():
-        yield from (_sample(glob) for glob in _globs(its))
 
 
 def _globs(its: ProviderConfig) -> Iterator[str]:

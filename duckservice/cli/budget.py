@@ -7,46 +7,83 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from duckservice.cli.exits import OK
-from duckservice.cli.output import cell, table
+from duckservice.cli.exits import FAILED, OK, Exit
+from duckservice.cli.narrow import fitted_table
+from duckservice.cli.output import cell
 from duckservice.cli.session import Session
 from duckservice.cli.text import money
 
-_NUMBERS = ("SPENT", "RESERVED", "LEFT", "LIMIT")
+_COLUMNS: Final = (
+    "BUDGET",
+    "OF",
+    "",
+    "USED",
+    "SPENT",
+    "RESERVED",
+    "LEFT",
+    "LIMIT",
+    "WINDOW",
+    "ENDS",
+)
+_DISPENSABLE: Final = ("", "OF", "ENDS", "WINDOW", "RESERVED")
+"""What a narrow terminal does without, in this order: the bar, and what `--json` has."""
+_WHOLE: Final = ("BUDGET", "USED", "SPENT", "LEFT", "LIMIT")
+_NUMBERS: Final = ("USED", "SPENT", "RESERVED", "LEFT", "LIMIT")
 _BAR: Final = 10
 _NEARLY: Final = 80
 """Percent of a limit from which on it is shown in another colour."""
 
 
-def arguments(_parser: argparse.ArgumentParser) -> None:
-    """Add nothing: there is nothing to choose."""
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which is to be shown."""
+    parser.add_argument("name", nargs="?", help="show this one only (default: all)")
 
 
 def run(session: Session) -> int:
-    """Print each budget, and how much of it is gone."""
+    """Print each budget, or one, and how much of it is gone."""
     answer = session.get("/v1/budgets")
+    if session.options.name is not None:
+        answer = {"budgets": [_named(answer["budgets"], session.options.name)]}
     if session.options.json:
         session.out.json(answer)
         return OK
-    result = table(
-        "BUDGET", "OF", "USED", *_NUMBERS, "WINDOW", "ENDS", numbers=_NUMBERS
-    )
-    for its in answer["budgets"]:
-        used = percent(its)
-        style = "red" if used >= 100 else "yellow" if used >= _NEARLY else ""
-        result.add_row(
-            cell(its["name"]),
-            cell(_of_whom(its["match"])),
-            cell(f"{bar(used)} {used:3d}%", style=style),
-            cell(money(its["spent_usd"])),
-            cell(money(its["reserved_usd"])),
-            cell(money(its["remaining_usd"])),
-            cell(money(its["limit_usd"])),
-            cell(its["window"]),
-            cell(_end(its["until"])),
+    session.out.show(
+        fitted_table(
+            _COLUMNS,
+            [_row(its) for its in answer["budgets"]],
+            session.out.console().width,
+            dispensable=_DISPENSABLE,
+            whole=_WHOLE,
+            numbers=_NUMBERS,
+            folds="BUDGET",
         )
-    session.out.show(result)
+    )
     return OK
+
+
+def _named(budgets: list[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+    for its in budgets:
+        if its["name"] == name:
+            return its
+    names = ", ".join(its["name"] for its in budgets) or "none"
+    raise Exit(f"no budget {name!r}; there are: {names}", FAILED)
+
+
+def _row(its: Mapping[str, Any]) -> list[Any]:
+    used = percent(its)
+    style = "red" if used >= 100 else "yellow" if used >= _NEARLY else ""
+    return [
+        cell(its["name"]),
+        cell(_of_whom(its["match"])),
+        cell(bar(used), style=style),
+        cell(f"{used}%", style=style),
+        cell(money(its["spent_usd"])),
+        cell(money(its["reserved_usd"])),
+        cell(money(its["remaining_usd"])),
+        cell(money(its["limit_usd"])),
+        cell(its["window"]),
+        cell(_end(its["until"])),
+    ]
 
 
 def percent(its: Mapping[str, Any]) -> int:

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 _REACHES_MAX: Final = 3
 """Models that are tried by themselves: each takes a quarter of a minute."""
 
+_CALLS: Final = (
+    "calls: at providers; of the whole answer + of the stream; under load, of all"
+)
+_NOT_ALL: Final = " that were done; interrupted before the others"
+
+_NAMES_MAX: Final = 20
+"""Models that are named where one is asked for that nobody serves."""
+
 _STYLES: Final = {"rescued": "green", "safe": "yellow", "failed": "bold red"}
 
 
@@ -56,7 +64,13 @@ def run(session: Session) -> int:
     if not session.options.json:
         for line in told:
             session.out.note(line)
-    results = _results(session, rehearsal, reaches[:_REACHES_MAX], scenarios)
+    results: list[Result] = []
+    try:
+        _run(session, rehearsal, reaches[:_REACHES_MAX], scenarios, results)
+    except KeyboardInterrupt:
+        if results:
+            _show(session, told, results, interrupted=True)
+        raise
     return _show(session, told, results)
 
 
@@ -108,8 +122,21 @@ def _reaches(rehearsal: Rehearsal, model: str | None) -> Sequence[Reach]:
     except ValueError as error:
         raise Exit(f"a provider cannot be made: {error}", BAD_CONFIG) from error
     if not found or not found[0].providers:
-        raise Exit(f"no provider serves {model or 'any model'}", USAGE)
+        raise Exit(_not_served(rehearsal, model), USAGE)
     return found
+
+
+def _not_served(rehearsal: Rehearsal, model: str | None) -> str:
+    from duckservice.chaos.reach import names_of
+    from duckservice.config_toml.refused import did_you_mean
+
+    if model is None:
+        return "no provider serves any model"
+    names = names_of(rehearsal.config)
+    hint = did_you_mean(model, names)
+    more = len(names) - _NAMES_MAX
+    shown = ", ".join(names[:_NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
+    return f"no provider serves {model}; {hint + ' ' if hint else ''}there are: {shown}"
 
 
 def _about(rehearsal: Rehearsal, reaches: Sequence[Reach], scenarios: int) -> list[str]:
@@ -132,12 +159,14 @@ def _about(rehearsal: Rehearsal, reaches: Sequence[Reach], scenarios: int) -> li
     return lines
 
 
-def _results(
+def _run(
     session: Session,
     rehearsal: Rehearsal,
     reaches: Sequence[Reach],
     scenarios: Sequence[Scenario],
-) -> list[Result]:
+    results: list[Result],
+) -> None:
+    """Fill *results*, in their order; if it is interrupted, with those that there are."""
     # Here: no other command needs trio and the service.
     import trio
 
@@ -151,28 +180,43 @@ def _results(
         log.setup(LogConfig(), nowhere)
         bench = Bench(rehearsal, reaches, scenarios, progress.step)
         try:
-            return trio.run(bench.run)
+            results += trio.run(bench.run)
+        except KeyboardInterrupt:
+            results += _in_order(progress.results, reaches, scenarios)
+            raise
         except BaseExceptionGroup as group:
+            results += _in_order(progress.results, reaches, scenarios)
             if group.subgroup(KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             raise
 
 
+def _in_order(
+    results: Sequence[Result], reaches: Sequence[Reach], scenarios: Sequence[Scenario]
+) -> list[Result]:
+    rows = [(reach.model, its.name) for reach in reaches for its in scenarios]
+    return sorted(results, key=lambda its: rows.index((its.model, its.scenario.name)))
+
+
 class _Progress:
-    """A line on a terminal that says how far it is; nothing elsewhere."""
+    """Says how far it is: in one line on a terminal, and elsewhere in one for each."""
 
     def __init__(self, session: Session, total: int) -> None:
+        self.results: list[Result] = []
+        """As they came."""
         self._total = total
-        self._done = 0
         self._update: Callable[[str], object] = lambda _: None
         self._stop: Callable[[], object] = lambda: None
-        if session.out.on_terminal and not session.options.json:
+        if session.options.json:
+            return
+        if session.out.on_terminal:
             status = session.out.console().status("")
             status.start()
             self._update, self._stop = status.update, status.stop
+        else:
+            self._update = session.out.note
 
     def __enter__(self) -> Self:
-        self._update(f"0/{self._total}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -180,11 +224,19 @@ class _Progress:
 
     def step(self, result: Result) -> None:
         """Take note of a result."""
-        self._done += 1
-        self._update(f"{self._done}/{self._total} {result.scenario.title}")
+        self.results.append(result)
+        so_far = f"{len(self.results)}/{self._total}"
+        outcome = result.verdict.outcome
+        self._update(f"{so_far} {result.scenario.name}: {outcome}")
 
 
-def _show(session: Session, told: Sequence[str], results: Sequence[Result]) -> int:
+def _show(
+    session: Session,
+    told: Sequence[str],
+    results: Sequence[Result],
+    *,
+    interrupted: bool = False,
+) -> int:
     from duckservice.chaos.result import tally
 
     counts = tally(results)
@@ -195,37 +247,48 @@ def _show(session: Session, told: Sequence[str], results: Sequence[Result]) -> i
                 "results": [result.as_json() for result in results],
                 **counts,
                 "total": len(results),
+                **({"interrupted": True} if interrupted else {}),
             }
         )
     else:
-        session.out.show(_table(results))
+        session.out.show(_table(results, session.out.console().width))
         session.out.data("")
+        session.out.data(_CALLS)
         words = ", ".join(f"{name} {number}" for name, number in counts.items())
-        session.out.data(f"{words} of {len(results)}")
+        session.out.data(f"{words} of {len(results)}{_NOT_ALL if interrupted else ''}")
     return FAILED if counts["failed"] else OK
 
 
-def _table(results: Sequence[Result]) -> Any:
-    from duckservice.cli.output import cell, table
+def _table(results: Sequence[Result], width: int) -> Any:
+    from duckservice.cli.narrow import fitted_table
+    from duckservice.cli.output import cell
 
     several = len({result.model for result in results}) > 1
     columns = ["scenario", "what happens", "verdict", "calls", "took", "why"]
-    rows = table(
-        *(["model"] if several else []), *columns, numbers=("took",), wraps="why"
-    )
+    rows = list[list[Any]]()
     for result in results:
         outcome = result.verdict.outcome
         runs = result.runs.values()
-        rows.add_row(
-            *([cell(result.model)] if several else []),
-            cell(result.scenario.name),
-            cell(result.scenario.title),
-            cell(outcome, _STYLES[outcome]),
-            cell("+".join(str(run.calls) for run in runs)),
-            cell(f"{max(run.took for run in runs):.1f}s"),
-            cell(_why(result)),
+        rows.append(
+            [
+                *([cell(result.model)] if several else []),
+                cell(result.scenario.name),
+                cell(result.scenario.title),
+                cell(outcome, _STYLES[outcome]),
+                cell("+".join(str(run.calls) for run in runs)),
+                cell(f"{max(run.took for run in runs):.1f}s"),
+                cell(_why(result)),
+            ]
         )
-    return rows
+    return fitted_table(
+        [*(["model"] if several else []), *columns],
+        rows,
+        width,
+        dispensable=("what happens",),
+        whole=("scenario", "verdict", "calls", "took"),
+        numbers=("took",),
+        wraps="why",
+    )
 
 
 def _why(result: Result) -> str:

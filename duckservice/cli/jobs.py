@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 from duckservice.cli import styles
 from duckservice.cli.exits import OK
 from duckservice.cli.job_calls import Job
-from duckservice.cli.output import cell, table
+from duckservice.cli.narrow import fitted_table
+from duckservice.cli.output import cell
 from duckservice.cli.session import Session
 from duckservice.cli.text import elapsed, money
 
@@ -42,7 +43,6 @@ _COLUMNS: tuple[str, ...] = (
 _DISPENSABLE = ("PRIORITY", "ATTEMPT", "MODEL")
 """What a narrow terminal does without, in this order; `duck show` has it all."""
 _WHOLE = ("JOB", "STATE", "AGE", "COST")
-_BETWEEN = 2
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,23 +82,15 @@ def run(session: Session) -> int:
 
 def _table(jobs: list[Job], width: int) -> Table:
     now = time.time()
-    rows = [dict(zip(_COLUMNS, _row(job, now), strict=True)) for job in jobs]
-    widths = {
-        name: max([len(name), *(len(row[name]) for row in rows)]) + _BETWEEN
-        for name in _COLUMNS
-    }
-    for name in _DISPENSABLE:
-        if sum(widths.values()) > width:
-            del widths[name]
-    result = table(*widths, numbers=("AGE", "ATTEMPT", "COST"))
-    # Where there is still no room, others are cut: half an id is good for nothing.
-    whole = _WHOLE if sum(widths[name] for name in _WHOLE) < width else ("JOB",)
-    for column, name in zip(result.columns, widths, strict=True):
-        if name in whole:
-            column.min_width = widths[name] - _BETWEEN
-    for row in rows:
-        result.add_row(*(row[name] for name in widths))
-    return result
+    # Half an id is good for nothing.
+    return fitted_table(
+        _COLUMNS,
+        [_row(job, now) for job in jobs],
+        width,
+        dispensable=_DISPENSABLE,
+        whole=_WHOLE,
+        numbers=("AGE", "ATTEMPT", "COST"),
+    )
 
 
 def _row(job: Job, now: float) -> list[Any]:

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from duckservice.cli import (
     ask,
+    backup,
     batch,
     budget,
     cancel,
@@ -18,6 +19,7 @@ from duckservice.cli import (
     demo,
     doctor,
     drain,
+    events,
     follow,
     hold,
     jobs,
@@ -69,6 +71,7 @@ COMMANDS: Final = (
     Command("cost", "what was spent", cost.arguments, cost.run),
     Command("budget", "what may still be spent", budget.arguments, budget.run),
     Command("queue", "what waits", queue.arguments, queue.run),
+    Command("events", "what happens, as it happens", events.arguments, events.run),
     Command(
         "restart",
         "crash an actor, so that its supervisor restarts it",
@@ -83,6 +86,7 @@ COMMANDS: Final = (
     ),
     Command("config", "the config file", config.arguments, config.run),
     Command("doctor", "find out why it does not work", doctor.arguments, doctor.run),
+    Command("backup", "a copy of the store", backup.arguments, backup.run),
     Command("drain", "take no new work, finish the old", drain.arguments, drain.run),
     Command("shutdown", "drain, then stop", shutdown.arguments, shutdown.run),
     Command(

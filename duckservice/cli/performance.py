@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from duckservice.cli.output import cell, table
+from duckservice.cli.narrow import fitted_table
+from duckservice.cli.output import cell
 from duckservice.cli.text import count, elapsed, milliseconds, percent
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 _NUMBERS = ("REQUESTS", "SUCCESS", "MEAN", "P50", "P90", "P99", "TTFT", "TOK/S")
+_DISPENSABLE = ("P90", "MEAN", "TOK/S", "TTFT")
+"""What a narrow terminal does without, in this order; `--json` has it all."""
 
 
 def performance_table(
-    providers: Sequence[Mapping[str, Any]], *, models: bool
+    providers: Sequence[Mapping[str, Any]], width: int, *, models: bool
 ) -> Table | None:
     """Return a line for each provider that was asked lately; None if none was.
 
@@ -26,10 +29,16 @@ def performance_table(
         return None
     window = elapsed(rows[0][1].get("window_s") or 0).upper()
     first = f"LAST {window}"
-    result = table(first, *_NUMBERS, "ENDED WITH", numbers=_NUMBERS, wraps="ENDED WITH")
-    for name, figures in rows:
-        result.add_row(cell(name), *_cells(figures))
-    return result
+    return fitted_table(
+        (first, *_NUMBERS, "ENDED WITH"),
+        [[cell(name), *_cells(figures)] for name, figures in rows],
+        width,
+        dispensable=_DISPENSABLE,
+        whole=(first, *(name for name in _NUMBERS if name not in _DISPENSABLE)),
+        numbers=_NUMBERS,
+        wraps="ENDED WITH",
+        folds=first,
+    )
 
 
 def _rows(

@@ -8,7 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 from duckservice.cli import styles
+from duckservice.cli.breakers import breakers_table
 from duckservice.cli.exits import FAILED, OK, USAGE, Exit
+from duckservice.cli.narrow import fitted_table
 from duckservice.cli.output import cell, table
 from duckservice.cli.performance import performance_table
 from duckservice.cli.session import Session
@@ -16,6 +18,11 @@ from duckservice.cli.text import count, elapsed, milliseconds, money, percent
 from duckservice.terminal import escape_controls
 
 _MODELS_SHOWN = 3
+_NUMBERS = ("HEALTH", "BUSY", "LATENCY", "REQUESTS", "FAILURES", "COST")
+_COLUMNS = ("PROVIDER", "ADAPTER", "BREAKER", *_NUMBERS, "MODELS")
+_DISPENSABLE = ("ADAPTER", "MODELS", "LATENCY", "BUSY")
+"""What a narrow terminal does without, in this order; `--json` has it all."""
+_WHOLE = ("PROVIDER", "BREAKER", "HEALTH", "REQUESTS", "FAILURES", "COST")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,13 +67,23 @@ def run(session: Session) -> int:
 
 
 def _show(session: Session, providers: list[Mapping[str, Any]]) -> None:
-    numbers = ("HEALTH", "BUSY", "LATENCY", "REQUESTS", "FAILURES", "COST")
-    columns = ("PROVIDER", "ADAPTER", "BREAKER", *numbers, "MODELS")
-    result = table(*columns, numbers=numbers, wraps="MODELS")
-    for provider in providers:
-        result.add_row(*_row(provider))
-    session.out.show(result)
-    performance = performance_table(providers, models=False)
+    width = session.out.console().width
+    session.out.show(
+        fitted_table(
+            _COLUMNS,
+            [_row(provider) for provider in providers],
+            width,
+            dispensable=_DISPENSABLE,
+            whole=_WHOLE,
+            numbers=_NUMBERS,
+            wraps="MODELS",
+            folds="PROVIDER",
+        )
+    )
+    breakers = breakers_table((its["name"], its) for its in providers)
+    if breakers is not None:
+        session.out.show("", breakers)
+    performance = performance_table(providers, width, models=False)
     if performance is not None:
         session.out.show("", performance)
     for provider in providers:
@@ -75,7 +92,8 @@ def _show(session: Session, providers: list[Mapping[str, Any]]) -> None:
 
 
 def _show_models(session: Session, providers: list[Mapping[str, Any]]) -> None:
-    performance = performance_table(providers, models=True)
+    width = session.out.console().width
+    performance = performance_table(providers, width, models=True)
     if performance is None:
         session.out.note("nothing was asked of a provider lately")
     else:
@@ -113,6 +131,11 @@ def _act(session: Session, action: str, name: str | None) -> int:
         detail = answer.get("detail") or milliseconds(answer.get("latency_ms"))
         state = "answers" if healthy else "does not answer"
         session.out.data(escape_controls(f"{name} {state}: {detail}"))
+    elif action == "reset" and answer["breaker"] == "disabled":
+        session.out.note(
+            f"{name}: stays disabled: reset forgets failures only;"
+            f" `duck providers enable {name}` lets requests pass again"
+        )
     else:
         session.out.note(f"{name}: {answer['breaker']}")
     return OK if healthy else FAILED

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from duckservice.cli import styles
+from duckservice.cli.breakers import breakers_table
 from duckservice.cli.exits import OK
 from duckservice.cli.output import cell, table
 from duckservice.cli.session import Session
@@ -27,6 +28,9 @@ def run(session: Session) -> int:
         session.out.json(status)
         return OK
     session.out.show(_summary(status), "", providers_table(status["providers"]))
+    breakers = breakers_table(status["providers"].items())
+    if breakers is not None:
+        session.out.show("", breakers)
     return OK
 
 

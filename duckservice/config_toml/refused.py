@@ -60,9 +60,22 @@ def one_of(names: Iterable[str]) -> str:
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """Return a hint with the name nearest to *word*, or nothing."""
-    near = difflib.get_close_matches(word, list(names), n=1)
-    return f'did you mean "{near[0]}"?' if near else ""
+    """Return a hint with the names nearest to *word*, or nothing.
+
+    They are several where they are as near: to choose one of them were to guess.
+    """
+    every = list(names)
+    near = difflib.get_close_matches(word, every, n=len(every) or 1)
+    if not near:
+        return ""
+    best = _nearness(near[0], word)
+    equal = [quoted(name) for name in every if _nearness(name, word) == best]
+    return f"did you mean {' or '.join(equal)}?"
+
+
+def _nearness(name: str, word: str) -> float:
+    # In this order of the two, as `get_close_matches` does it: the other differs.
+    return difflib.SequenceMatcher(None, name, word).ratio()
 
 
 def _cut(text: str) -> str:

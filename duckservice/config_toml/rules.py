@@ -22,10 +22,15 @@ from duckservice.config import (
     StoreConfig,
     base_url_of,
 )
-from duckservice.config_toml import provider_rules
+from duckservice.config_toml import budget_rules, provider_rules
+from duckservice.config_toml.budget_rules import budget_warnings
+from duckservice.config_toml.effect_warnings import effect_warnings
+from duckservice.config_toml.fallback_warnings import fallback_warnings
 from duckservice.config_toml.key_warnings import key_warnings
 from duckservice.config_toml.provider_rules import Rule
 from duckservice.config_toml.refused import Refused, quoted
+from duckservice.config_toml.secrets import read_token
+from duckservice.loopback import loopback_address
 
 
 def with_defaults(provider: ProviderConfig) -> ProviderConfig:
@@ -63,13 +68,32 @@ def _access(access: AccessConfig) -> Iterator[Refused]:
         )
 
 
-def _service(service: ServiceConfig) -> Iterator[Refused]:
-    if service.http:
+def _http(service: ServiceConfig) -> Iterator[Refused]:
+    if service.http and loopback_address(service.http) is None:
         yield Refused(
             f"{quoted(service.http)} (a string)",
-            'only "", since this version does not listen on TCP yet',
+            'an IP address of this machine and a port, as "127.0.0.1:8731", or ""',
+            hint="to serve other machines, put a proxy in front that knows its users",
             key=("http",),
         )
+
+
+def _token(service: ServiceConfig) -> Iterator[Refused]:
+    if not service.http:
+        return
+    if service.token_file is None:
+        yield Refused(
+            "nothing, with service.http",
+            "the path of a file that holds a token and has mode 0600",
+            hint="(umask 077; openssl rand -hex 32 > FILE)",
+            key=("token_file",),
+        )
+        return
+    try:
+        read_token(service.token_file)
+    except Refused as error:
+        error.key = ("token_file",)
+        yield error
 
 
 def _store(store: StoreConfig) -> Iterator[Refused]:
@@ -112,22 +136,29 @@ _RETENTION_SHORT: Final = 3600.0
 
 _RULES: Final[Mapping[type, tuple[Rule, ...]]] = {
     AccessConfig: ((frozenset({"mode", "group"}), _access),),
-    ServiceConfig: ((frozenset({"http"}), _service),),
+    ServiceConfig: (
+        (frozenset({"http"}), _http),
+        (frozenset({"http", "token_file"}), _token),
+    ),
     StoreConfig: ((frozenset({"url"}), _store),),
     RetryConfig: ((frozenset({"base_delay", "max_delay"}), _retry),),
     CacheConfig: ((frozenset({"enabled", "max_bytes"}), _cache),),
     **provider_rules.RULES,
+    **budget_rules.RULES,
 }
 
 
 def warnings(config: Config, tables: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is accepted in *config*, read from *tables*, but should be known."""
     yield from key_warnings(config.providers, tables)
+    yield from fallback_warnings(config)
     if not config.providers:
         yield 'no provider is configured: a mock provider, named "mock", answers'
+    yield from budget_warnings(config)
+    yield from effect_warnings(config, tables)
     yield from _store_warnings(config.store)
     yield from _cache_warnings(config)
-    if config.service.token_file is not None:
+    if config.service.token_file is not None and not config.service.http:
         yield "service.token_file has no effect without service.http"
 
 

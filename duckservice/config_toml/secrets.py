@@ -27,6 +27,7 @@ _CREDENTIAL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
 _REFERENCES = ("env:", "file:", "credential:")
 _BYTES_MAX = 64 * 1024
 _KEY_CHARS_MAX = 8192
+TOKEN_CHARS_MIN = 16
 
 
 @attrs.frozen
@@ -57,6 +58,26 @@ def resolve(sources: Sources, value: object) -> Secret | None:
             return _secret(_from_credentials(sources.environ, rest), "the credential")
         case _:
             return _literal(sources, value)
+
+
+def read_token(path: Path) -> Secret:
+    """Return the token in the private file at *path*, which clients have to show.
+
+    systemd guards the files in its folder of credentials itself.
+
+    Raises:
+        Refused: the file is not there, others can read it, or it holds no token.
+    """
+    path = path.expanduser()
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    token = _read(path, private=not credentials or path.parent != Path(credentials))
+    if len(token) < TOKEN_CHARS_MIN:
+        raise Refused(
+            f"fewer than {TOKEN_CHARS_MIN} characters in {redact(str(path))}",
+            "a token that nobody guesses",
+            hint="openssl rand -hex 32",
+        )
+    return _secret(token, "the file")
 
 
 def _literal(sources: Sources, value: str) -> Secret:

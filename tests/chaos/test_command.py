@@ -53,6 +53,8 @@ def test_the_table_ends_with_the_sum(duck):
     assert out.splitlines()[-1] == "rescued 1, safe 0, failed 0 of 1"
     assert "two of ours are tried" in err
     assert "1/60 of the config's" in err
+    assert err.splitlines()[-1] == "1/1 500: rescued"
+    assert "calls: at providers; of the whole answer + of the stream" in out
 
 
 @pytest.mark.slow
@@ -82,7 +84,12 @@ def test_one_failure_is_exit_code_1(duck, quiet, monkeypatch):
 def test_a_model_that_nobody_serves_is_a_mistake(duck):
     ended = duck("chaos", "--model", "nobodys")
     assert ended.status == 2
-    assert "no provider serves nobodys" in ended.err
+    assert "no provider serves nobodys; there are: duck-1" in ended.err
+    config = duck.directory / "config.toml"
+    config.write_text("[providers.openai]\nmodels = ['gpt-4o', 'o*']\n")
+    ended = duck("chaos", "--config", str(config), "--model", "gtp-4o")
+    assert ended.status == 2
+    assert 'did you mean "gpt-4o"? there are: gpt-4o, o*' in ended.err
 
 
 def test_ctrl_c_ends_it_and_leaves_nothing_behind(duck):
@@ -97,6 +104,34 @@ def test_ctrl_c_ends_it_and_leaves_nothing_behind(duck):
     assert (running.returncode, out) == (130, "")
     assert "Traceback" not in err
     assert not list(duck.directory.glob("duck-chaos-*"))
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_ctrl_c_shows_what_was_done_by_then(duck, quiet, monkeypatch, form):
+    run = Run(verdict=Verdict("failed", "a goose"), took=0.1, calls=1, wasted=1)
+    first, second = (
+        Result(scenario=its, model="duck-1", runs={"whole": run})
+        for its in SCENARIOS[:2]
+    )
+
+    async def is_interrupted(bench):
+        bench.on_result(second)
+        bench.on_result(first)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Bench, "run", is_interrupted)
+    ended = duck("chaos", *form)
+    assert ended.status == 130
+    if form:
+        told = json.loads(ended.out)
+        assert (told["interrupted"], told["total"]) == (True, 2)
+    else:
+        names = [line.split()[0] for line in ended.out.splitlines()[1:3]]
+        assert names == [first.scenario.name, second.scenario.name]
+        assert ended.out.splitlines()[-1] == (
+            "rescued 0, safe 0, failed 2 of 2 that were done;"
+            " interrupted before the others"
+        )
 
 
 def test_the_list_has_every_scenario(duck):

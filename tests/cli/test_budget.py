@@ -36,7 +36,7 @@ def test_each_budget_is_a_line_with_a_bar(duck, daemon):
     assert head.split() == (
         ["BUDGET", "OF", "USED", "SPENT", "RESERVED", "LEFT", "LIMIT", "WINDOW", "ENDS"]
     )
-    assert "[######....]  64%" in daily
+    assert "[######....]   64%" in daily
     for word in ("all", "$12.35", "$0.50", "$7.15", "$20.00", "2026-11-22 00:00 UTC"):
         assert word in daily
     for word in (r"core\x1b[31m", "tag team=core, submitter 1000", "125%", "never"):
@@ -46,6 +46,31 @@ def test_each_budget_is_a_line_with_a_bar(duck, daemon):
 def test_programs_get_what_the_daemon_says(duck, daemon):
     shown = duck("budget", "--json")
     assert (shown.status, shown.err, json.loads(shown.out)) == (0, "", BUDGETS)
+
+
+def test_a_narrow_terminal_has_every_name_and_every_amount(duck, daemon):
+    dear = {"limit_usd": "12345.67", "spent_usd": "10345.67"}
+    name = "one-user-of-a-dear-model-and-of-nothing-else-at-all"
+    its = [BUDGETS["budgets"][0] | dear | {"name": name}, BUDGETS["budgets"][1]]
+    daemon.answers["GET /v1/budgets"] = {"budgets": its}
+    for columns in (70, 80, 120, 180):
+        duck.environ["COLUMNS"] = str(columns)
+        lines = duck("budget").out.splitlines()
+        assert max(map(len, lines)) <= columns
+        assert "…" not in "".join(lines)
+        assert "".join(line.split(" ")[0] for line in lines[1:-1]) == name
+        assert {"83%", "$10,345.67", "$7.15", "$12,345.67"} <= set(lines[1].split())
+        assert ("[####" in lines[1]) == (columns == 180)
+
+
+def test_one_budget_is_shown_by_its_name(duck, daemon):
+    [_, line] = duck("budget", "daily").out.splitlines()
+    assert line.startswith("daily ")
+    told = json.loads(duck("budget", "daily", "--json").out)
+    assert told == {"budgets": BUDGETS["budgets"][:1]}
+    unknown = duck("budget", "dayly")
+    assert (unknown.status, unknown.out) == (1, "")
+    assert "no budget 'dayly'; there are: daily, core" in unknown.err
 
 
 @pytest.mark.parametrize(

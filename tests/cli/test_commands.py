@@ -155,6 +155,70 @@ def test_a_command_that_changes_something_posts_and_tells_on_stderr(
     assert not told.err
 
 
+def test_who_resets_a_disabled_provider_is_told_that_it_stays_disabled(duck, daemon):
+    daemon.answers["POST /v1/providers/x/reset"] = {"name": "x", "breaker": "disabled"}
+    done = duck("providers", "reset", "x")
+    assert done.status == 0
+    assert "x: stays disabled" in done.err
+    assert "`duck providers enable x`" in done.err
+
+
+WHY = "12 of the last 20 requests took longer than slow_call, 5 s, to begin"
+OPEN = {"breaker": "open", "breaker_why": WHY, "breaker_wait_s": 41.2}
+CLOSED = {"breaker": "closed", "breaker_why": None, "breaker_wait_s": None}
+PROBED = CLOSED | {"breaker": "half_open", "breaker_why": "others are finding out"}
+
+
+@pytest.mark.parametrize("command", ["providers", "status"])
+def test_breakers_that_are_not_closed_are_shown_with_why_and_until_when(
+    duck, daemon, command
+):
+    by_model = {"gpt-4o-2026-01-01": OPEN, "gpt-4o-mini": CLOSED, "o9": PROBED}
+    listed = fake_daemon.PROVIDERS["providers"]
+    its = [listed[0] | CLOSED | {"breakers": by_model}, listed[1] | OPEN]
+    daemon.answers["GET /v1/providers"] = {"providers": its}
+    named = {"providers": {each["name"]: each for each in its}}
+    daemon.answers["GET /v1/status"] = fake_daemon.STATUS | named
+    duck.environ["COLUMNS"] = "80"
+    lines = duck(command).out.splitlines()
+    assert max(map(len, lines)) <= 80
+    (at,) = (n for n, line in enumerate(lines) if line.startswith("NOT CLOSED"))
+    rows = lines[at + 1 :]
+    assert [row.split()[:4] for row in rows if not row.startswith(" ")] == [
+        ["openai:", "gpt-4o-2026-01-01", "open", "41s"],
+        ["openai:", "o9", "half_open", "-"],
+        ["local", "open", "41s", "12"],
+    ]
+    assert " ".join(" ".join(rows).split()).count("slow_call, 5 s, to begin") >= 1
+    daemon.answers["GET /v1/status"] = fake_daemon.STATUS
+    daemon.answers["GET /v1/providers"] = fake_daemon.PROVIDERS
+    assert "NOT CLOSED" not in duck(command).out
+
+
+def test_models_whose_breakers_are_not_closed_may_be_many(duck, daemon):
+    by_model = {f"m{number:03}": OPEN for number in range(256)}
+    its = fake_daemon.PROVIDERS["providers"][0] | CLOSED | {"breakers": by_model}
+    daemon.answers["GET /v1/providers"] = {"providers": [its]}
+    shown = duck("providers").out
+    assert "openai: m019" in shown
+    assert "openai: m020" not in shown
+    assert "236 more models" in shown
+
+
+@pytest.mark.parametrize("columns", [70, 80, 100])
+def test_a_narrow_terminal_has_what_providers_have_cost_and_done(duck, daemon, columns):
+    big = {"cost_usd": "12345.67", "requests": 1234567, "failures": 1234}
+    its = [each | big for each in fake_daemon.PROVIDERS["providers"]]
+    daemon.answers["GET /v1/providers"] = {"providers": its}
+    duck.environ["COLUMNS"] = str(columns)
+    head, *lines = duck("providers").out.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert "…" not in "".join([head, *lines])
+    for line in lines if columns < 100 else lines[:1]:
+        assert {"$12,345.67", "1,234,567", "1,234"} <= set(line.split())
+    assert ("MODELS" in head) == (columns == 100)
+
+
 def test_a_check_of_a_provider_fails_if_it_does_not_answer(duck, daemon):
     checked = duck("providers", "check", "openai")
     assert checked.status == 1

@@ -63,3 +63,15 @@ def test_the_time_since_when_costs_count_may_be_said(duck, real):
     assert duck("ask", "quack").status == 0
     told = json.loads(duck("cost", "--since", "24h", "--json").out)
     assert told["total"]["requests"] == 1
+
+
+def test_events_tell_of_what_was_done(duck, real):
+    assert duck("ask", "quack").status == 0
+    assert duck("drain").status == 0  # so that the events come to an end
+    told = duck("events", "--since", "1h", "--once", "--json")
+    assert told.status == 0
+    types = [json.loads(line)["type"] for line in told.out.splitlines()]
+    assert types[:4] == ["request.start", "attempt", "cost", "request.stop"]
+    few = duck("events", "--since", "1h", "--once", "--types", "attempt").out
+    assert "provider=mock" in few
+    assert duck("events", "--once", "--types", "nonsense").status != 0

@@ -102,7 +102,8 @@ def test_every_key_of_the_contract_is_read():
     assert config.service.access.mode == 0o660
     assert config.service.drain_grace == 0
     assert [its.rsplit(" ", 1)[0] for its in config.warnings] == [
-        "providers.openai.api_key (…-key) does not look like a key of"
+        "providers.openai.api_key (…-key) does not look like a key of",
+        'routing.fallbacks."gpt-4o": no provider serves',
     ]
     assert not config.is_default
 
@@ -195,7 +196,7 @@ def test_every_complaint_comes_at_once_with_key_found_and_allowed():
 def test_a_wrong_key_does_not_hide_what_is_wrong_with_the_others_together():
     text = """
     [service]
-    http = "127.0.0.1:8731"
+    http = "0.0.0.0:8731"
     drain_grace = "soon"
     access = { mode = 600, group = "ducks" }
     [cache]
@@ -212,7 +213,8 @@ def test_a_wrong_key_does_not_hide_what_is_wrong_with_the_others_together():
     with pytest.raises(ConfigError) as caught:
         parse(text, file="x.toml", environ={})
     assert {complaint.key for complaint in caught.value.complaints} == {
-        "service.http",
+        "service.http",  # and that it needs a token_file, whatever it is
+        "service.token_file",
         "service.drain_grace",
         "service.access.mode",  # and nothing about the group that it has
         "cache.ttl",
@@ -275,7 +277,6 @@ def test_any_text_is_read_or_refused(text):
 @pytest.mark.parametrize(
     ("text", "key", "reason"),
     [
-        ("service.http = '127.0.0.1:8731'", "service.http", "not listen on TCP"),
         ("store.url = 'postgresql://u:canary@h/d'", "store.url", "not available"),
         ("store.url = 'mysql://canary'", "store.url", "sqlite"),
         ("routing.strategy = 'random'", "routing.strategy", "least_busy"),
@@ -372,6 +373,96 @@ def test_the_shape_of_a_budget_is_checked_as_well():
         "budgets.x.window",
         "budgets.y.limit_usd",
     ]
+
+
+@pytest.mark.parametrize(
+    "tag", ["team", "team=", "=core", " = ", "a=b,c=d", "k" * 65 + "=v"]
+)
+def test_a_budgets_tag_is_one_that_a_request_can_have(tag):
+    found = complaints(f"[budgets.x]\nlimit_usd = 1\nmatch = {{ tag = '{tag}' }}")
+    assert list(found) == ["budgets.x.match.tag"]
+    assert "key=value" in found["budgets.x.match.tag"]
+
+
+def test_a_budget_of_a_provider_that_there_is_not_is_refused():
+    text = "[budgets.x]\nlimit_usd = 1\nmatch = { provider = 'opnai' }"
+    [(key, said)] = complaints(f"[providers.openai]\n{text}").items()
+    assert key == "budgets.x.match.provider"
+    assert said.endswith('allowed: one of openai; did you mean "openai"?')
+    # Without a provider there is our own.
+    assert list(complaints(text)) == [key]
+    assert read(text.replace("opnai", "mock")).budgets
+    # And where a provider is refused, who knows what it is called.
+    broken = complaints(f"[providers.openai]\npriority = -1\n{text}")
+    assert list(broken) == ["providers.openai.priority"]
+
+
+@pytest.mark.parametrize(
+    ("match", "warned"),
+    [
+        ("model = 'gpt-4o'", False),
+        ("model = 'gpt-4*'", False),
+        ("model = '*mini'", False),
+        ("model = 'fast'", False),
+        ("model = 'big-?'", False),
+        ("model = 'mistral'", True),
+        ("model = 'claude*'", True),
+        ("model = 'gpt-5*'", True),
+        ("provider = 'a', model = 'mistral-7b'", True),
+        ("provider = 'b', model = 'mistral-7b'", False),
+    ],
+)
+def test_a_budget_of_a_model_that_nobody_serves_is_warned_about(match, warned):
+    text = f"""
+        [providers.a]
+        adapter = "mock"
+        models = ["gpt-4o*"]
+        model_map = {{ fast = "big-1" }}
+        [providers.b]
+        adapter = "mock"
+        models = ["mistral-7b"]
+        [budgets.x]
+        limit_usd = 1
+        match = {{ {match} }}
+    """
+    warnings = read(text).warnings
+    assert [("budgets.x binds nothing" in its) for its in warnings] == [True] * warned
+    # Who says nothing of models serves what its adapter knows.
+    adapters_own = text.replace('models = ["gpt-4o*"]', "").replace("mock", "ollama")
+    if "provider" not in match:
+        assert not read(adapters_own).warnings
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("trheshold", '"failure_threshold" or "success_threshold"'),
+        ("failure_treshold", '"failure_threshold"'),
+    ],
+)
+def test_names_that_are_as_near_to_a_wrong_key_are_all_named(key, hint):
+    [said] = complaints(f"[providers.mock]\nbreaker = {{ {key} = 1 }}").values()
+    assert said.endswith(f"; did you mean {hint}?")
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        ("providers.mock.timeout.total = '5s'", "less than first_byte (60 s)"),
+        ("providers.mock.timeout = { total = '5s', first_byte = '5s' }", None),
+        ("providers.mock.breaker.slow_rate = 0.5", "without slow_call"),
+        ("providers.mock.breaker = { slow_rate = 0.5, slow_call = '5s' }", None),
+        ("providers.mock = {}\nrouting.sticky = 'user=x'", 'meant, as "user"'),
+        ("providers.mock = {}\nrouting.sticky = 'user'", None),
+    ],
+)
+def test_what_has_no_effect_is_warned_about(text, warned):
+    warnings = read(text).warnings
+    if warned is None:
+        assert not warnings
+    else:
+        [warning] = warnings
+        assert warned in warning
 
 
 def test_the_tables_name_is_the_default_adapter_with_its_url():
@@ -659,3 +750,74 @@ def test_entra_with_a_clients_secret_needs_no_library(monkeypatch):
     )
     text = f"[providers.azure]\nbase_url = 'https://x'\nauth = {auth}"
     assert read(text, K="k" * 20).providers["azure"].auth.tenant_id == "t"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0.0.0.0:8731",
+        "192.168.1.5:8731",
+        "[::]:8731",
+        "[2001:db8::1]:8731",
+        "localhost:8731",
+        "127.0.0.1",
+        "127.0.0.1:65536",
+        "127.0.0.1:-1",
+        "::1:8731",
+        "http://127.0.0.1:8731",
+        ":8731",
+        "8731",
+    ],
+)
+def test_a_listener_is_at_a_loopback_address_or_nowhere(address, tmp_path):
+    text = f"service.http = '{address}'\nservice.token_file = '{token(tmp_path)}'"
+    found = complaints(text)
+    assert list(found) == ["service.http"]
+    assert "IP address of this machine" in found["service.http"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8731", "127.1.2.3:1", "[::1]:0"])
+def test_a_listener_with_a_private_token_is_accepted(address, tmp_path):
+    text = f"service.http = '{address}'\nservice.token_file = '{token(tmp_path)}'"
+    config = read(text)
+    assert config.service.http == address
+    assert not any("token" in warning for warning in config.warnings)
+
+
+def test_a_listener_needs_a_token_that_nobody_else_can_read_or_guess(tmp_path):
+    def complaint(file):
+        text = f"service.http = '127.0.0.1:8731'\nservice.token_file = '{file}'"
+        found = complaints(text)
+        assert list(found) == ["service.token_file"]
+        assert TOKEN[:8] not in str(found)
+        return found["service.token_file"]
+
+    assert "cannot be opened" in complaint(tmp_path / "none")
+    assert "mode 0640" in complaint(token(tmp_path, mode=0o640))
+    assert "mode 0604" in complaint(token(tmp_path, mode=0o604))
+    assert "fewer than 16" in complaint(token(tmp_path, TOKEN[:15]))
+    assert "spaces" in complaint(token(tmp_path, f"{TOKEN} {TOKEN}"))
+    assert "not a regular file" in complaint(tmp_path)
+    without = complaints("service.http = '127.0.0.1:8731'")
+    assert list(without) == ["service.token_file"]
+    assert "umask 077" in without["service.token_file"]
+
+
+def test_a_credential_of_systemd_is_a_token_as_it_is(tmp_path, monkeypatch):
+    file = token(tmp_path, mode=0o440)
+    text = f"service.http = '127.0.0.1:8731'\nservice.token_file = '{file}'"
+    assert list(complaints(text)) == ["service.token_file"]
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert read(text).service.token_file == file
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/")
+    assert list(complaints(text)) == ["service.token_file"]
+
+
+TOKEN = "canary-token-5d8e1f0a7b"
+
+
+def token(folder, text=TOKEN, *, mode=0o600):
+    file = folder / "token"
+    file.write_text(text + "\n")
+    file.chmod(mode)
+    return file

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 import trio
 
+from duckservice.completion import Usage
 from duckservice.config import (
     BreakerConfig,
     ProviderConfig,
@@ -12,9 +13,16 @@ from duckservice.config import (
     RetryConfig,
 )
 from duckservice.core.job import JobState
-from duckservice.errors import ProviderError, RateLimited
+from duckservice.errors import (
+    InvalidRequest,
+    ProviderError,
+    ProviderTimeout,
+    RateLimited,
+)
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockScript
+from duckservice.store.base import Finish, Store
+from duckservice.store.sqlite import open_sqlite
 from tests.jobs.conftest import EPOCH, job, mock, running
 from tests.service.conftest import mock_config
 
@@ -180,3 +188,96 @@ async def test_retries_cannot_keep_a_provider_down(autojump_clock) -> None:
         assert sum(attempts) <= 50 * 1.1 + 10
         views = [await service.jobs.get(id_) for id_ in ids]
         assert {view.job.state for view in views} <= {"scheduled", "retryable"}
+
+
+class Miscounting(MockProvider):
+    """It says that it has read more tokens than any database can count."""
+
+    asked = 0
+
+    async def complete(self, request):
+        self.asked += 1
+        reply = await super().complete(request)
+        return attrs.evolve(reply, usage=Usage(output_tokens=2**63))
+
+
+async def test_a_settlement_that_cannot_be_kept_leaves_no_job_executing(
+    tmp_path,
+) -> None:
+    provider = Miscounting("a", MockScript(), models=("mock-*",))
+    async with (
+        open_sqlite(tmp_path / "jobs.sqlite3") as store,
+        running(mock_config("a"), store, a=provider) as (service, _),
+    ):
+        id_ = (await service.jobs.submit(job())).job.id
+        with trio.fail_after(5):
+            done = (await service.jobs.wait(id_)).job
+        [attempt] = await service.jobs.attempts(id_)
+        assert await store.open_entries() == ()
+    assert (done.state, done.attempt) == (JobState.COMPLETED, 1)
+    assert (done.cost_known, done.cost_estimated) == (False, True)
+    assert attempt.state == "settled"
+    assert provider.asked == 1
+
+
+async def test_so_it_is_where_another_provider_is_asked_next(tmp_path) -> None:
+    first = MockProvider(
+        "a", MockScript(errors={1: ProviderTimeout("no answer")}), models=("mock-*",)
+    )
+    second = Miscounting("b", MockScript(), models=("mock-*",))
+    async with (
+        open_sqlite(tmp_path / "jobs.sqlite3") as store,
+        running(mock_config("a", "b"), Refusing(store), a=first, b=second) as (
+            service,
+            _,
+        ),
+    ):
+        id_ = (await service.jobs.submit(job())).job.id
+        with trio.fail_after(5):
+            done = (await service.jobs.wait(id_)).job
+        attempts = await service.jobs.attempts(id_)
+    assert done.state is JobState.COMPLETED
+    assert [its.state for its in attempts] == ["settled", "settled"]
+    assert second.asked == 1
+
+
+async def test_a_reply_that_cannot_be_kept_fails_the_job_and_is_not_asked_for_again(
+    tmp_path,
+) -> None:
+    provider = Miscounting("a", MockScript(), models=("mock-*",))
+    async with (
+        open_sqlite(tmp_path / "jobs.sqlite3") as store,
+        running(mock_config("a"), Refusing(store, results=True), a=provider) as (
+            service,
+            _,
+        ),
+    ):
+        id_ = (await service.jobs.submit(job())).job.id
+        with trio.fail_after(5):
+            done = (await service.jobs.wait(id_)).job
+        assert await store.open_entries() == ()
+    assert done.state is JobState.DISCARDED
+    assert done.errors[-1].code == "internal_error"
+    assert "cannot be kept: too long" in done.errors[-1].message
+    assert provider.asked == 1
+
+
+@attrs.define
+class Refusing:
+    """A store that keeps no figures of an attempt, or no result of a job."""
+
+    store: Store
+    results: bool = False
+
+    async def settle_attempt(self, attempt, settlement, now):
+        if settlement.cost is not None:
+            raise InvalidRequest("too large")
+        return await self.store.settle_attempt(attempt, settlement, now)
+
+    async def end(self, lease, outcome, now, *, settled=None, deltas=None):
+        if self.results and isinstance(outcome, Finish):
+            raise InvalidRequest("too long")
+        return await self.store.end(lease, outcome, now, settled=settled, deltas=deltas)
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)

@@ -152,7 +152,7 @@ async def test_a_job_that_could_never_be_paid_is_refused_when_it_is_submitted(
         with pytest.raises(BudgetExceeded) as caught:
             await service.jobs.submit(job(tags={"team": "core"}))
         assert caught.value.budget == "small"
-        for what in ("may cost 0.00001905 USD", "'small' (0.000001 USD)"):
+        for what in ("may cost 0.00001905 USD", "'small' (0.000001 USD an hour)"):
             assert what in caught.value.message
         assert (await service.jobs.submit(job())).created
 

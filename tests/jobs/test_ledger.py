@@ -9,7 +9,11 @@ import pytest
 import trio
 
 from duckservice.budgets import Budgets
+from duckservice.completion import Usage
 from duckservice.config import BudgetConfig, BudgetMatch
+from duckservice.core.job import Settlement
+from duckservice.errors import InvalidRequest
+from duckservice.events import EntryLost, Event
 from duckservice.ledger import LedgerBuffer
 from duckservice.store.base import (
     LedgerEntry,
@@ -18,6 +22,7 @@ from duckservice.store.base import (
     StoreUnavailable,
 )
 from duckservice.store.memory import MemoryStore
+from duckservice.store.sqlite import open_sqlite
 from tests.jobs.conftest import EPOCH
 
 
@@ -76,6 +81,115 @@ async def test_what_a_failing_store_has_written_after_all_is_not_written_again(
     buffer.add(entry("3"))
     await trio.sleep(60)
     assert await spent(store) == 21
+
+
+@attrs.define(slots=False)
+class Picky:
+    """A store that keeps no *poison*, and may fail between two entries."""
+
+    store: MemoryStore
+    poison: str = ""
+    failures: int = 0
+
+    async def record(self, entries: Any) -> None:
+        self._must_take([its.id for its in entries], [its.amount for its in entries])
+        await self.store.record(entries)
+
+    async def settle_entries(self, settlements: Any) -> None:
+        ids = [its for its, _ in settlements]
+        self._must_take(ids, [its.cost for _, its in settlements])
+        await self.store.settle_entries(settlements)
+
+    def _must_take(self, ids: list[str], costs: list[int | None]) -> None:
+        if self.failures and len(ids) == 1:
+            self.failures -= 1
+            raise StoreUnavailable("the disk is full", may_recover=True)
+        if any(
+            its == self.poison and cost for its, cost in zip(ids, costs, strict=True)
+        ):
+            raise InvalidRequest("this cannot be stored: a number is too large")
+
+
+def told(buffer: LedgerBuffer) -> list[Event]:
+    events = list[Event]()
+    buffer.emit = events.append
+    return events
+
+
+@pytest.mark.parametrize("failures", [0, 2])
+async def test_what_the_store_cannot_keep_is_put_aside_and_the_rest_is_written(
+    nursery, autojump_clock, failures
+) -> None:
+    store, buffer = MemoryStore(), LedgerBuffer()
+    events = told(buffer)
+    nursery.start_soon(buffer.run, Picky(store, "2", failures))
+    for id_ in ("1", "2", "3"):
+        buffer.add(entry(id_))
+    await trio.sleep(10)
+    assert await spent(store) == 14
+    assert buffer.dropped == 1
+    lost = EntryLost(entry="2", reason="this cannot be stored: a number is too large")
+    assert events == [lost]
+    buffer.add(entry("4"))
+    await trio.sleep(10)
+    assert (await spent(store), buffer.dropped) == (21, 1)
+
+
+@pytest.mark.parametrize("failures", [0, 2])
+async def test_a_settlement_that_cannot_be_kept_counts_with_what_was_reserved(
+    nursery, autojump_clock, failures
+) -> None:
+    store, buffer = MemoryStore(), LedgerBuffer()
+    events = told(buffer)
+    buffer.store = store
+    for id_ in ("1", "2", "3"):
+        await buffer.open(attrs.evolve(entry(id_), state="open", amount=0))
+    nursery.start_soon(buffer.run, Picky(store, "2", failures))
+    for id_ in ("1", "2", "3"):
+        buffer.settle(id_, Settlement(outcome="ok", cost=5))
+    await trio.sleep(10)
+    [its] = await store.sums(LedgerFilter())
+    assert (its.open, its.amount, its.unpriced) == (0, 10, 1)
+    assert its.counted == 5 + 7 + 5
+    assert buffer.dropped == 1
+    assert [type(event) for event in events] == [EntryLost]
+
+
+HUGE = 2**63
+
+
+def unstorable() -> list[LedgerEntry]:
+    sound = entry("x")
+    return [
+        attrs.evolve(sound, id="a", amount=HUGE),
+        attrs.evolve(sound, id="b", reserved=HUGE),
+        attrs.evolve(sound, id="c", usage=Usage(input_tokens=HUGE)),
+        attrs.evolve(sound, id="d", model="\ud800"),
+        attrs.evolve(sound, id="e", tags={"\udfff": "x"}),
+        attrs.evolve(sound, id="f", tags={"x": "\ud800"}),
+    ]
+
+
+async def test_no_entry_ends_the_child_that_writes_to_the_database(tmp_path) -> None:
+    buffer = LedgerBuffer()
+    events = told(buffer)
+    async with open_sqlite(tmp_path / "jobs.sqlite3") as store:
+        buffer.store = store
+        await buffer.open(attrs.evolve(entry("open"), state="open", amount=0))
+        buffer.add(entry("1"))
+        for its in unstorable():
+            buffer.add(its)
+        buffer.add(entry("2"))
+        usage = Usage(output_tokens=HUGE)
+        buffer.settle("open", Settlement(outcome="ok", usage=usage, cost=HUGE))
+        with trio.CancelScope() as scope:
+            scope.cancel()  # what is left is written at the end
+            await buffer.run(store)
+        [sums] = await store.sums(LedgerFilter())
+        assert (sums.entries, sums.open, sums.amount, sums.counted) == (3, 0, 14, 21)
+    assert buffer.dropped == len(unstorable()) + 1
+    lost = [event.entry for event in events if isinstance(event, EntryLost)]
+    assert lost == [*"abcdef", "open"]
 
 
 @attrs.define

@@ -76,6 +76,10 @@ class SimProvider:
         """Say the same: there are no globs here."""
         return self.supports_model(model)
 
+    def own_name(self, model: str) -> str:
+        """Return *model*: there are no aliases here."""
+        return model
+
     def check(self, request: AnyRequest) -> None:
         """Refuse nothing."""
 
