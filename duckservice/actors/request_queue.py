@@ -16,7 +16,6 @@ from duckservice.core.request_queue import Full, QueueStatistics, Turn, Waiting
 from duckservice.errors import QueueFull
 from supervisors import Reply
 
-
 SOON = 1.0
 """Seconds after which it is worth asking again where too many wait: nobody knows."""
 
