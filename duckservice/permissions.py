@@ -162,14 +162,14 @@ class _Asking:
         try:
             # All three are read in the same pass, and a permit is answered in it.
             self.permit = await _or_none(permit)
-            if turn.settled:
-                self._have(_value(turn))
-            else:
+            if not turn.settled:
                 # There is a line. Nobody stands in it with a permit or a grant in hand:
                 # what it allows may be forbidden when the turn comes.
                 self._drop(ticket, None, grant)
                 had = await _or_none(turn)
                 self._have(had)
+                return None
+            self._have(_value(turn))
             self.grant = _value(grant)
         except trio.Cancelled:
             self._drop(ticket, turn, grant)
