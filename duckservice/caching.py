@@ -56,6 +56,7 @@ class _Asked:
     cache: ReplyCache
     key: bytes
     options: CallOptions
+    request: AnyRequest
 
     async def find(self, read: Callable[[Reply], T | None]) -> tuple[T, Kept] | None:
         """Return what is kept, in the form that *read* gives; None: it is to be asked.
@@ -159,7 +160,7 @@ class CachingService(Service):
         if cache is None or options.cache == "off" or options.watch is not None:
             return None
         key = key_of(request)
-        return None if key is None else _Asked(cache, key, options)
+        return None if key is None else _Asked(cache, key, options, request)
 
     def _shares(self, asked: _Asked) -> bool:
         """Say whether *asked* may wait for a call that others wait for, too.
@@ -181,7 +182,7 @@ class CachingService(Service):
         found = await asked.find(read)
         if found is not None:
             value, kept = found
-            async with self._call(asked.options) as call:
+            async with self._call(asked.options, asked.request) as call:
                 await trio.lowlevel.checkpoint()
                 asked.cache.hits += 1
                 return Answer(value, _hit(call.report, kept.provider, kept.model))
@@ -199,7 +200,7 @@ class CachingService(Service):
         request: R,
         ask: Callable[[Service, R, CallOptions], Awaitable[Answer[W]]],
     ) -> Answer[W]:
-        async with self._call(asked.options) as call:
+        async with self._call(asked.options, asked.request) as call:
 
             async def carry(flight: Flight[W]) -> None:
                 asked.cache.misses += 1
@@ -219,7 +220,7 @@ class CachingService(Service):
     async def _replayed(
         self, asked: _Asked, chunks: Batch, kept: Kept
     ) -> AsyncGenerator[StreamAnswer]:
-        async with self._call(asked.options) as call:
+        async with self._call(asked.options, asked.request) as call:
             await trio.lowlevel.checkpoint()
             asked.cache.hits += 1
             report = _hit(call.report, kept.provider, kept.model)
@@ -244,7 +245,7 @@ class CachingService(Service):
     async def _shared_stream(
         self, asked: _Asked, request: ChatRequest
     ) -> AsyncGenerator[StreamAnswer]:
-        async with self._call(asked.options) as call:
+        async with self._call(asked.options, asked.request) as call:
 
             async def carry(flight: Flight[Batch]) -> None:
                 asked.cache.misses += 1

@@ -23,6 +23,7 @@ from duckservice.errors import (
     Draining,
     ProviderError,
 )
+from duckservice.events import RequestStarted
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockReply, MockScript
 
@@ -377,3 +378,13 @@ def test_a_stream_however_deep_is_recorded() -> None:
     deep = TextDelta(text="q", extra={"logprobs": nested(5000)})
     recorder.add([deep] * TIDY_AFTER)
     assert len(recorder.chunks()) == TIDY_AFTER
+
+
+async def test_events_name_the_model_of_what_came_from_the_cache(
+    autojump_clock,
+) -> None:
+    async with running(cached("a"), a=MockProvider("a")) as (s, events):
+        await s.complete(chat())
+        await s.complete(chat())
+        begun = [event for event in events if isinstance(event, RequestStarted)]
+        assert [event.model for event in begun] == ["mock-1", "mock-1"]
