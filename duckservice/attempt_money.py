@@ -17,8 +17,8 @@ from duckservice.completion import AnyRequest, ImageRequest, Usage
 from duckservice.core.budget_book import Reservation
 from duckservice.core.budget_rule import Spender
 from duckservice.core.job import Settlement
-from duckservice.core.pricing import believable
-from duckservice.errors import Unavailable
+from duckservice.core.pricing import believable, usd
+from duckservice.errors import BudgetExceeded, Unavailable
 from duckservice.ledger import UNSENT
 from duckservice.providers.base import Provider
 from duckservice.spending import why_unknown, worst_cost
@@ -54,18 +54,22 @@ class AttemptMoney:
         """Set aside what *request* may cost, everywhere or nowhere.
 
         Raises:
-            BudgetExceeded: a budget has not enough left.
+            BudgetExceeded: a budget has not enough left, or the caller's own limit.
         """
-        provider = guarded.provider
+        provider, limit = guarded.provider, call.options.max_cost
         its = cls(parts, call, guarded, provider, request, call.new_entry())
         worst: int | None = None
-        if parts.budgets.any or call.options.max_cost is not None:
+        if parts.budgets.any or limit is not None:
             worst = worst_cost(provider, request)
+        if limit is not None and (worst is None or call.at_most + worst > limit):
+            # It was found to fit before; but another attempt may have come between.
+            msg = f"with what was sent before it may cost more than {usd(limit)} USD"
+            raise BudgetExceeded(msg, provider=guarded.config.name)
         if parts.budgets.any:
             its.reservation = parts.budgets.reserve(
                 its._spender(), worst, lambda: why_unknown(provider, request)
             )
-        if call.options.max_cost is not None:
+        if limit is not None:
             its._at_most = worst or 0
             call.at_most += its._at_most
         return its

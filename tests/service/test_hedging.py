@@ -6,13 +6,15 @@ import attrs
 import pytest
 import trio
 
-from duckservice.call import CallOptions
+from duckservice.attempt_money import AttemptMoney
+from duckservice.call import Call, CallOptions, CallReport
 from duckservice.completion import Chunk, ImageRequest, TextDelta
 from duckservice.config import BudgetConfig, Config, RetryConfig, RoutingConfig
 from duckservice.core.circuit_breaker import Closed, Open
 from duckservice.core.pricing import pico
 from duckservice.errors import (
     BadProviderResponse,
+    BudgetExceeded,
     DuckError,
     InvalidRequest,
     NoAvailableProvider,
@@ -387,3 +389,20 @@ async def test_an_error_in_the_readers_own_block_comes_out_as_it_is(
             async with s.stream(WORDS):
                 raise ProviderError("mine")
         assert await all_is_given_back(s)
+
+
+async def test_what_was_found_to_fit_is_looked_at_again_before_it_is_sent(
+    autojump_clock,
+) -> None:
+    async with running(hedged("a", "b"), a=slow("a", 1.0), b=slow("b", 1.0)) as (s, _):
+        a, b = s.parts.providers.values()
+        worst = worst_cost(a.provider, WORDS)
+        assert worst is not None
+        options = CallOptions(max_cost=2 * worst - 1)
+        call = Call(options, CallReport(job="j", request_id="r"))
+        first = AttemptMoney.set_aside(s.parts, call, a, WORDS)
+        with pytest.raises(BudgetExceeded) as caught:
+            AttemptMoney.set_aside(s.parts, call, b, WORDS)
+        assert caught.value.provider == "b", "a cheaper one may fit"
+        first.release()
+        AttemptMoney.set_aside(s.parts, call, b, WORDS)
