@@ -87,4 +87,4 @@ def test_jobs_that_come_back_after_a_429_take_from_the_retry_budget() -> None:
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("seed", range(1, SEEDS + 1))
 def test_every_promise_holds_in_every_world(world: str, seed: int) -> None:
-    kept(world, minutes=40, seed=seed)
+    kept(world, minutes=20, seed=seed)
