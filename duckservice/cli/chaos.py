@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -179,8 +180,26 @@ def _run(
     with open(os.devnull, "w") as nowhere, _Progress(session, total) as progress:
         log.setup(LogConfig(), nowhere)
         bench = Bench(rehearsal, reaches, scenarios, progress.step)
+
+        async def stop_at_ctrl_c(all_of_it: trio.CancelScope) -> None:
+            # Else it may be raised in the midst of the daemon, which runs here too:
+            # it would be restarted, and the scenario told to have failed.
+            with trio.open_signal_receiver(signal.SIGINT) as signals:
+                async for _ in signals:
+                    all_of_it.cancel(reason="interrupted")
+
+        async def run() -> list[Result]:
+            found: list[Result] | None = None
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stop_at_ctrl_c, nursery.cancel_scope)
+                found = list(await bench.run())
+                nursery.cancel_scope.cancel(reason="all is done")
+            if found is None:
+                raise KeyboardInterrupt
+            return found
+
         try:
-            results += trio.run(bench.run)
+            results += trio.run(run)
         except KeyboardInterrupt:
             results += _in_order(progress.results, reaches, scenarios)
             raise
