@@ -189,12 +189,12 @@ def _run(
                     all_of_it.cancel(reason="interrupted")
 
         async def run() -> list[Result]:
-            found: list[Result] | None = None
+            found = list[Result]()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(stop_at_ctrl_c, nursery.cancel_scope)
-                found = list(await bench.run())
+                found += await bench.run()
                 nursery.cancel_scope.cancel(reason="all is done")
-            if found is None:
+            if not found:
                 raise KeyboardInterrupt
             return found
 
