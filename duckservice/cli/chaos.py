@@ -189,7 +189,7 @@ def _run(
                     all_of_it.cancel(reason="interrupted")
 
         async def run() -> list[Result]:
-            found = list[Result]()
+            found: list[Result] = []
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(stop_at_ctrl_c, nursery.cancel_scope)
                 found += await bench.run()
