@@ -137,8 +137,9 @@ class Attempt:
         now, its = trio.current_time(), self.guarded
         if now - self.started < SENT_LATE:
             return None
-        if not its.board.stands(self.permit, now):
-            return at_rest(its, its.provider.own_name(self.request.model))
+        model = its.provider.own_name(self.request.model)
+        if not its.board.may_send(self.permit, model, now):
+            return at_rest(its, model)
         limiter = its.board.limiter
         if limiter is not None and limiter.blocked_until > now:
             name = its.config.name

@@ -135,6 +135,9 @@ class AttemptMoney:
         if its is not None:
             least = 0 if sure else its.amount
             self.parts.budgets.settle(its, max(least, cost or 0))
+        elif cost and self.parts.budgets.any:
+            # One may have come with a reload since it was begun.
+            self.parts.budgets.charge(self._spender(), cost)
         self._note(outcome, usage, cost)
 
     def _note(self, outcome: str, usage: Usage, cost: int | None) -> None:

@@ -7,7 +7,7 @@ nothing, unless it comes in the moment between the two.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Final, final
 
 import attrs
@@ -40,13 +40,20 @@ class Alerts:
     _told: dict[str, dict[int, int]] = attrs.field(factory=dict[str, dict[int, int]])
     """The highest share of each budget, by the beginnings of its windows."""
 
-    def recall(self, flags: Mapping[str, str]) -> None:
-        """Take note of what an earlier life of the daemon has told."""
+    def recall(
+        self, flags: Mapping[str, str], budgets: Container[str] | None = None
+    ) -> None:
+        """Take note of what an earlier life of the daemon has told, of some or of all."""
         for flag, value in flags.items():
-            if flag.startswith(FLAG):
+            name = flag.removeprefix(FLAG)
+            if flag.startswith(FLAG) and (budgets is None or name in budgets):
                 windows: Mapping[str, int] = json.loads(value)
                 told = {int(begin): share for begin, share in windows.items()}
-                self._told[flag.removeprefix(FLAG)] = told
+                self._told[name] = told
+
+    def forget(self, budget: str) -> None:
+        """Tell anew of one whose limit is another now."""
+        self._told.pop(budget, None)
 
     def note(self, its: BudgetState, *, refused: bool = False) -> None:
         """Tell what is new in how a budget is; all is spent for whom it has *refused*."""

@@ -7,7 +7,7 @@ what runs at the same time cannot overspend together, and no crash loses a cent.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeAlias, final
 
@@ -26,7 +26,8 @@ from duckservice.core.budget_window import Window, begin_of, end_of
 from duckservice.core.pricing import pico, usd
 from duckservice.core.prospect import EmptyBudget, EmptyBudgets, MustWait
 from duckservice.errors import BudgetExceeded
-from duckservice.store.base import LedgerFilter, LedgerSum, Store
+from duckservice.ledger import LedgerBuffer
+from duckservice.store.base import LedgerEntry, LedgerFilter, LedgerSum, Store
 
 RETRY_SOON = 2.0
 """Seconds after which a budget is asked again that others may leave something of."""
@@ -39,6 +40,12 @@ _EACH: Final[Mapping[Window, str]] = {
 }
 
 Asker: TypeAlias = tuple[tuple[str, str] | None, int | None]
+OwnName: TypeAlias = Callable[[str, str], str]
+"""From a provider and a client's name of a model to what the provider is asked for."""
+
+
+def _same_name(_provider: str, model: str) -> str:
+    return model
 
 
 @final
@@ -107,8 +114,17 @@ class Budgets:
             return
         self._book.settle(reservation, actual)
         if actual:
-            for name, begin in reservation.windows:
-                self.alerts.note(self._book.state(name, begin))
+            there = {rule.key for rule in self._book.rules()}
+            for key, begin in reservation.windows:
+                if key in there:
+                    self.alerts.note(self._book.state(key, begin))
+
+    def charge(self, spender: Spender, actual: int) -> None:
+        """Count what was spent by a request that no budget bound when it was begun."""
+        if self.any and actual:
+            self._book.charge(self._wall_clock(), spender, actual)
+            for state in self.states():
+                self.alerts.note(state)
 
     def never(
         self, spender: Spender, worst: int | None, why: str
@@ -145,11 +161,7 @@ class Budgets:
             )
         )
 
-    async def load(
-        self,
-        store: Store,
-        own_name: Callable[[str, str], str] = lambda _provider, model: model,
-    ) -> None:
+    async def load(self, store: Store, own_name: OwnName = _same_name) -> None:
         """Add what the ledger says was spent before this process; only once.
 
         What was in flight then counts with all that was reserved for it. All windows
@@ -157,25 +169,85 @@ class Budgets:
         has the clients' names of models; *own_name* of a provider and such a name is
         what the provider was asked for.
         """
-        if self._loaded or not self.any:
+        if self._loaded:
             return
-        by_asker = dict[Asker, Sequence[LedgerSum]]()
-        spent = dict[str, Mapping[int, int]]()
-        for rule in self._book.rules():
-            asker = rule.tag, rule.submitter
-            if asker not in by_asker:
-                tags = {} if rule.tag is None else dict([rule.tag])
-                which = LedgerFilter(tags=tags, submitter=rule.submitter)
-                by_asker[asker] = await store.sums(which)
-            spent[rule.name] = _by_window(rule, by_asker[asker], own_name)
-        flags = await store.flags()
+        rules = self._book.rules()
+        spent = await _spent(store, rules, own_name)
         # All at once: where the store fails half-way, this is done again.
-        for name, its in spent.items():
-            self._book.load(name, its)
+        for key, its in spent.items():
+            self._book.load(key, its)
+        self.alerts.recall(await store.flags() if rules else {})
         self._loaded = True
-        self.alerts.recall(flags)
         for state in self.states():
             self.alerts.note(state)
+
+    # Another config.
+
+    async def bind(
+        self,
+        config: Mapping[str, BudgetConfig],
+        ledger: LedgerBuffer,
+        own_name: OwnName,
+    ) -> tuple[BudgetRule, ...]:
+        """Have budgets of *config* that are new, or bind others, bind from now on.
+
+        They know what the ledger knows. Those of before bind, too, until `change`. If
+        it fails nothing has changed; `unbind` undoes it.
+
+        Raises:
+            Unavailable: the store cannot tell what was spent.
+        """
+        fresh = tuple(rule for rule in self._renewed(config) if self._is_new(rule))
+        if not fresh or ledger.store is None:
+            return self._added(fresh)
+        async with ledger.held() as unwritten:
+            # From here on they count; what came before is in the store, or held.
+            self._added(fresh)
+            try:
+                spent = await _spent(ledger.store, fresh, own_name, unwritten)
+                flags = await ledger.store.flags()
+            except BaseException:
+                self.unbind(fresh)
+                raise
+        for key, its in spent.items():
+            self._book.load(key, its)
+        self.alerts.recall(flags, {rule.name for rule in fresh})
+        return fresh
+
+    def unbind(self, fresh: Sequence[BudgetRule]) -> None:
+        """Undo what `bind` has done."""
+        for rule in fresh:
+            self._book.remove(rule.key)
+
+    def change(self, config: Mapping[str, BudgetConfig]) -> None:
+        """Forget what *config* has no more, and have its limits; `bind` came before."""
+        kept = {rule.key: rule for rule in self._renewed(config)}
+        for rule in self._book.rules():
+            if rule.key not in kept:
+                self._book.remove(rule.key)
+            elif rule.limit != kept[rule.key].limit:
+                self._book.relimit(rule.key, kept[rule.key].limit)
+                self.alerts.forget(rule.name)
+        for state in self.states():
+            self.alerts.note(state)
+
+    def _renewed(self, config: Mapping[str, BudgetConfig]) -> Iterator[BudgetRule]:
+        """Yield the budgets of *config*, by the keys of those that bind the same."""
+        rules = self._book.rules()
+        # No version comes twice: what is under way may know an older one.
+        version = self._book.edition + 1
+        for name, its in config.items():
+            rule = _rule(name, its)
+            same = [old for old in rules if old.binds_the_same(rule)]
+            yield attrs.evolve(rule, version=same[0].version if same else version)
+
+    def _is_new(self, rule: BudgetRule) -> bool:
+        return rule.key not in {old.key for old in self._book.rules()}
+
+    def _added(self, fresh: tuple[BudgetRule, ...]) -> tuple[BudgetRule, ...]:
+        for rule in fresh:
+            self._book.add(rule)
+        return fresh
 
     def _reserved(
         self, its: Reservation | Refusal, spender: Spender, worst: int
@@ -185,12 +257,46 @@ class Budgets:
         now = self._wall_clock()
         if its.ever:
             begin = begin_of(its.rule.window, now)
-            self.alerts.note(self._book.state(its.rule.name, begin), refused=True)
+            self.alerts.note(self._book.state(its.rule.key, begin), refused=True)
         raise _exceeded(its, now, spender, worst)
 
 
+async def _spent(
+    store: Store,
+    rules: Sequence[BudgetRule],
+    own_name: OwnName,
+    unwritten: Sequence[LedgerEntry] = (),
+) -> Mapping[str, Mapping[int, int]]:
+    """Return what the ledger, and what is yet to be written there, have of each."""
+    by_asker = dict[Asker, Sequence[LedgerSum]]()
+    spent = dict[str, Mapping[int, int]]()
+    for rule in rules:
+        asker = rule.tag, rule.submitter
+        if asker not in by_asker:
+            tags = {} if rule.tag is None else dict([rule.tag])
+            which = LedgerFilter(tags=tags, submitter=rule.submitter)
+            more = [
+                _sum_of(entry)
+                for entry in unwritten
+                if rule.binds_asker(entry.tags, entry.submitter)
+            ]
+            by_asker[asker] = (*await store.sums(which), *more)
+        spent[rule.key] = _by_window(rule, by_asker[asker], own_name)
+    return spent
+
+
+def _sum_of(entry: LedgerEntry) -> LedgerSum:
+    return LedgerSum(
+        hour=int(entry.at // HOUR),
+        provider=entry.provider,
+        model=entry.model,
+        counted=entry.counts_with,
+        sure=entry.sure,
+    )
+
+
 def _by_window(
-    rule: BudgetRule, sums: Sequence[LedgerSum], own_name: Callable[[str, str], str]
+    rule: BudgetRule, sums: Sequence[LedgerSum], own_name: OwnName
 ) -> Mapping[int, int]:
     """Return what counts as spent in each window, by its beginning.
 

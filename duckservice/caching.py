@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from duckservice.cache_key import key_of
 from duckservice.cache_recording import Recorder
 from duckservice.cache_reply import (
     Kept,
@@ -37,6 +36,7 @@ from duckservice.completion import (
     EmbeddingRequest,
     Embeddings,
 )
+from duckservice.config import Config
 from duckservice.flight import Flight, Reader
 from duckservice.flights import Flights, Seat, for_another
 from duckservice.reply_cache import ReplyCache
@@ -138,6 +138,13 @@ class CachingService(Service):
         """Return what is kept, and of what use it was; None: it is not enabled."""
         return None if self._cache is None else self._cache.status()
 
+    def refresh(self, config: Config) -> None:
+        """Go by another config from now on."""
+        self.config = config
+        self.planner.refresh()
+        if self._cache is not None:
+            self._cache.renew(config)
+
     def with_cache(
         self, spec: SupervisorSpec, state_dir: Path | None
     ) -> SupervisorSpec:
@@ -159,7 +166,7 @@ class CachingService(Service):
         # A job's record says what was sent for it: its answer must have been.
         if cache is None or options.cache == "off" or options.watch is not None:
             return None
-        key = key_of(request)
+        key = cache.key_of(request)
         return None if key is None else _Asked(cache, key, options, request)
 
     def _shares(self, asked: _Asked) -> bool:

@@ -44,10 +44,11 @@ class Daemon:
     _stopping: trio.Event = attrs.field(factory=trio.Event)
 
     async def reload(self) -> Json:
-        """Read the config again and take over the keys; return what has changed.
+        """Read the config again and take it over; return what has changed.
 
         Raises:
             InvalidRequest: the config is refused, and the old one kept.
+            Unavailable: it could not be taken over now, and the old one is kept.
         """
         if self.read_config is None:
             raise InvalidRequest("this daemon was given its config, and reads none")
@@ -62,7 +63,7 @@ class Daemon:
                     "there is no config file any more; nothing changed"
                 )
             register_config(config)
-            answer = self.service.reload(config)
+            answer = await self.service.reload(config)
         log.info("daemon.reloaded", **answer)
         return answer
 

@@ -47,6 +47,13 @@ class Durable:
     jobs: Jobs
     slot: StoreSlot
     children: JobChildren
+    tasks: DynamicSupervisor
+    """Of which each job that runs has one."""
+
+    def refresh(self, config: Config) -> None:
+        """Take note that the config is another one."""
+        self.tasks.max_children = _tasks_max(config)
+        self.jobs.board.wake()
 
 
 def make_durable(
@@ -61,7 +68,7 @@ def make_durable(
     jobs = Jobs(service, slot.store, board, outlook, room)
     ref = ActorRef[Dispatcher]("dispatcher", max_inbox=MAX_INBOX)
     board.wake_up = waker(ref, board, seams.emit)
-    tasks = DynamicSupervisor("jobs", max_children=_tasks_max(service))
+    tasks = DynamicSupervisor("jobs", max_children=_tasks_max(service.config))
 
     def task_of(running: RunningJob) -> ChildSpec:
         run = JobRun(running, service, slot.store, board)
@@ -110,6 +117,7 @@ def make_durable(
             ledger=ledger,
             dispatcher=supervisor("dispatcher", subtree),
         ),
+        tasks,
     )
 
 
@@ -176,7 +184,7 @@ async def _opened(store: Store) -> AsyncGenerator[Store]:
     yield store
 
 
-def _tasks_max(service: Service) -> int:
+def _tasks_max(config: Config) -> int:
     """Return how many jobs can run: all turns, one in each line, and the hopeless."""
-    providers = service.config.providers.values()
+    providers = config.providers.values()
     return sum(its.max_concurrency + 1 for its in providers) + UNSERVED_MAX

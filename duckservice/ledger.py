@@ -9,6 +9,8 @@ nothing either: see `job_attempts`.)
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from typing import final
 
 import attrs
@@ -49,6 +51,7 @@ class LedgerBuffer:
     )
     _flags: dict[str, str] = attrs.field(factory=dict[str, str])
     _something: trio.Event = attrs.field(factory=trio.Event)
+    _writing: trio.Lock = attrs.field(factory=trio.Lock)
 
     def add(self, entry: LedgerEntry) -> None:
         """Take an entry that is settled."""
@@ -91,6 +94,16 @@ class LedgerBuffer:
             self._flags[flag] = value
             self._something.set()
 
+    @asynccontextmanager
+    async def held(self) -> AsyncGenerator[Sequence[LedgerEntry]]:
+        """Write nothing for the length of a block; return the entries that wait then.
+
+        What is in the store and what is returned are all entries that were settled
+        before the block, each once.
+        """
+        async with self._writing:
+            yield tuple(self._waiting)
+
     async def run(self, store: Store) -> None:
         """Write until cancelled, and what is left then; the body of its child."""
         try:
@@ -112,22 +125,26 @@ class LedgerBuffer:
 
     async def _write(self, store: Store) -> None:
         while self._waiting or self._settled or self._flags:
-            some, settled = self._waiting[:BATCH_MAX], self._settled[:BATCH_MAX]
             try:
-                # Whoever is cancelled here does not know whether it is written, and
-                # writes it again: what is there already is passed over. Not more is
-                # taken out than was written: others may have come in the meantime.
-                if some:
-                    await self._record(store, some)
-                if settled:
-                    await self._settle(store, settled)
-                for flag, value in list(self._flags.items()):
-                    await store.set_flag(flag, value)
-                    if self._flags[flag] == value:
-                        del self._flags[flag]
+                async with self._writing:
+                    await self._write_some(store)
             except StoreUnavailable:
                 await trio.sleep(STORE_PAUSE)
         self._something = trio.Event()
+
+    async def _write_some(self, store: Store) -> None:
+        some, settled = self._waiting[:BATCH_MAX], self._settled[:BATCH_MAX]
+        # Whoever is cancelled here does not know whether it is written, and writes it
+        # again: what is there already is passed over. Not more is taken out than was
+        # written: others may have come in the meantime.
+        if some:
+            await self._record(store, some)
+        if settled:
+            await self._settle(store, settled)
+        for flag, value in list(self._flags.items()):
+            await store.set_flag(flag, value)
+            if self._flags[flag] == value:
+                del self._flags[flag]
 
     async def _record(self, store: Store, entries: list[LedgerEntry]) -> None:
         """Write the first of those that wait, all of them or one by one."""

@@ -101,6 +101,10 @@ class Planner:
         factory=OrderedDict[Session, str]
     )
 
+    def refresh(self) -> None:
+        """Take note that the config is another one."""
+        self._serving.clear()
+
     def plan(
         self, request: R, options: CallOptions, *, streaming: bool = False
     ) -> Plan[R]:

@@ -32,7 +32,7 @@ from duckservice import __version__, paths
 from duckservice.config import Config, ConfigError, ProviderConfig, load
 from duckservice.daemon import Daemon, open_daemon
 from duckservice.dump import dump_text, write_dump
-from duckservice.errors import DuckError, InvalidRequest
+from duckservice.errors import DuckError
 from duckservice.gateway.activation import (
     InheritedListener,
     say_who_may_connect,
@@ -255,7 +255,11 @@ class _Signals:
     def _obey(self, number: signal.Signals) -> None:
         match number:
             case signal.SIGHUP:
-                log.info("daemon.signal", signal=number.name, does="reloads the keys")
+                log.info(
+                    "daemon.signal",
+                    signal=number.name,
+                    does="reads the configuration again",
+                )
                 self._nursery.start_soon(_reload, self.daemon)
             case signal.SIGUSR1:
                 root = self.daemon.service.root
@@ -276,7 +280,7 @@ async def _reload(daemon: Daemon) -> None:
     status = _serving(daemon)
     try:
         await daemon.reload()
-    except InvalidRequest as error:
+    except DuckError as error:
         log.warning("daemon.reload_refused", message=error.message)
         status += "; the last reload was refused, and the log says why"
     daemon.notifier.ready(status)

@@ -1,7 +1,7 @@
-"""What of a config that was read again can be taken over while the daemon runs; pure.
+"""What a config that was read again changes, and what of that must wait; pure.
 
-Keys, ``auth``, headers and prices of a provider can. All else needs a restart, and
-so does a provider that is elsewhere now: its new key is not for its old address.
+Providers, budgets, routing, retries and the size of the queue are taken over while
+the daemon runs. What it was started with, as its socket and its store, needs a restart.
 """
 
 from __future__ import annotations
@@ -11,12 +11,26 @@ from typing import Any, Final, cast
 
 import attrs
 
-from duckservice.config import Config, ProviderConfig
+from duckservice.config import AuthConfig, Config, PriceConfig, ProviderConfig
 
-RELOADED: Final = ("api_key", "api_keys", "auth", "headers", "price")
-"""The keys of a provider that can be taken over."""
+LIVE: Final = ("providers", "retry", "routing", "budgets")
+"""The tables that are taken over."""
+LIVE_KEYS: Final = {"queue": ("max_size", "max_jobs")}
+"""The keys that are, of tables that as a whole are not."""
 
-_WHERE: Final = ("adapter", "base_url", "region", "location")
+WHERE: Final = frozenset({"adapter", "base_url", "region", "location"})
+"""The keys that say where a provider is."""
+ASIDE: Final = frozenset(
+    {
+        *("priority", "weight", "max_concurrency"),
+        *("rate_limit", "limits", "key_limits", "breaker"),
+    }
+)
+"""The keys that decide when a provider is asked, and not what it is told."""
+
+
+WHOLE: Final = (AuthConfig, PriceConfig)
+"""Tables that are named, and not their keys: these belong together."""
 
 
 @attrs.frozen(kw_only=True)
@@ -24,50 +38,60 @@ class Changes:
     """What a new config changes."""
 
     config: Config
-    """The one that holds from now on: the old one, with what was taken over."""
-    providers: tuple[str, ...]
-    """Those whose keys are other ones now."""
+    """The one that holds from now on: the old one, with what is taken over."""
+    added: tuple[str, ...]
+    """Providers that are new."""
+    removed: tuple[str, ...]
+    """Providers that are gone."""
+    moved: tuple[str, ...]
+    """Providers that are elsewhere now: they need other connections."""
+    renewed: tuple[str, ...]
+    """Providers that are asked otherwise now, over the connections that they have."""
+    tuned: tuple[str, ...]
+    """Providers of which something has changed, these two included."""
     changed: tuple[str, ...]
-    """Paths of keys that were taken over."""
+    """Paths of keys that are taken over."""
     needs_restart: tuple[str, ...]
-    """Paths of keys that were not."""
+    """Paths of keys that are not."""
 
 
 def changes(old: Config, new: Config) -> Changes:
     """Return what becomes of *old* when *new* is read."""
-    providers = dict(old.providers)
-    changed = list[str]()
-    waiting = [
-        path
-        for name in _keys(Config)
-        if name != "providers"
-        for path in _differences(getattr(old, name), getattr(new, name), name)
-    ]
-    for name in {**old.providers, **new.providers}:
-        path = f"providers.{name}"
-        before, after = old.providers.get(name), new.providers.get(name)
-        if before is None or after is None:
-            waiting.append(path)
+    changed, waiting = list[str](), list[str]()
+    kept = dict[str, Any]()
+    for name in _keys(Config):
+        before, after = getattr(old, name), getattr(new, name)
+        if name in LIVE:
+            changed += _differences(before, after, name)
             continue
-        found = [
-            k for k in _keys(ProviderConfig) if getattr(before, k) != getattr(after, k)
-        ]
-        moved = not set(found).isdisjoint(_WHERE)
-        taken = [] if moved else [key for key in found if key in RELOADED]
-        changed += [f"{path}.{key}" for key in taken]
-        for key in found:
-            if key not in taken:
-                its = getattr(before, key), getattr(after, key)
-                waiting += _differences(*its, f"{path}.{key}")
-        if taken:
-            values = {key: getattr(after, key) for key in taken}
-            providers[name] = attrs.evolve(before, **values)
+        live = LIVE_KEYS.get(name, ())
+        kept[name] = attrs.evolve(before, **{key: getattr(after, key) for key in live})
+        changed += _differences(before, kept[name], name)
+        waiting += _differences(kept[name], after, name)
+    olds, news = old.providers, new.providers
+    different = {
+        name: _different(olds[name], its) for name, its in news.items() if name in olds
+    }
+    moved = [name for name, keys in different.items() if keys & WHERE]
     return Changes(
-        config=attrs.evolve(old, providers=providers),
-        providers=tuple(n for n, its in providers.items() if its != old.providers[n]),
+        config=attrs.evolve(new, **kept),
+        added=tuple(name for name in news if name not in olds),
+        removed=tuple(name for name in olds if name not in news),
+        moved=tuple(moved),
+        renewed=tuple(
+            name
+            for name, keys in different.items()
+            if keys - ASIDE and name not in moved
+        ),
+        tuned=tuple(name for name, keys in different.items() if keys),
         changed=tuple(changed),
         needs_restart=tuple(waiting),
     )
+
+
+def _different(old: ProviderConfig, new: ProviderConfig) -> frozenset[str]:
+    its = (k for k in _keys(ProviderConfig) if getattr(old, k) != getattr(new, k))
+    return frozenset(its)
 
 
 def _differences(old: Any, new: Any, path: str) -> Iterator[str]:
@@ -75,11 +99,11 @@ def _differences(old: Any, new: Any, path: str) -> Iterator[str]:
     if old == new:
         return
     cls: type = old.__class__
-    if attrs.has(cls) and cls is new.__class__:
+    if attrs.has(cls) and cls is new.__class__ and cls not in WHOLE:
         for name in _keys(cls):
             its = getattr(old, name), getattr(new, name)
             yield from _differences(*its, f"{path}.{name}")
-    elif isinstance(old, Mapping) and isinstance(new, Mapping) and path == "budgets":
+    elif isinstance(old, Mapping) and path in {"providers", "budgets"}:
         olds, news = cast("Mapping[str, Any]", old), cast("Mapping[str, Any]", new)
         for name in {**olds, **news}:
             yield from _differences(olds.get(name), news.get(name), f"{path}.{name}")

@@ -10,10 +10,11 @@ import attrs
 import trio
 
 from duckservice.cache_file import CacheFile
-from duckservice.cache_key import digest
+from duckservice.cache_key import digest, key_of
 from duckservice.cache_recording import size_of
 from duckservice.cache_reply import Kept, Reply, is_worth_keeping
 from duckservice.call import CallReport
+from duckservice.completion import AnyRequest
 from duckservice.config import Config, ProviderConfig, Secret
 from duckservice.core.response_cache import CacheLimits, ResponseCache
 from duckservice.tree import Seams
@@ -45,6 +46,9 @@ class ReplyCache:
     misses: int = 0
     coalesced: int = 0
     """Requests that waited for the call of another one."""
+    _origin: bytes = b""
+    """Who serves which model since a reload; empty: as it was at the start."""
+    first_origin: bytes = b""
 
     @classmethod
     def of(cls, config: Config) -> ReplyCache | None:
@@ -52,7 +56,20 @@ class ReplyCache:
         its = config.cache
         if not its.enabled:
             return None
-        return cls(ResponseCache(_limits(config)), its.max_bytes)
+        cache = ResponseCache[Kept](_limits(config))
+        return cls(cache, its.max_bytes, first_origin=_served_by(config))
+
+    def renew(self, config: Config) -> None:
+        """Find no reply from now on that providers of before another config gave."""
+        origin = _served_by(config)
+        self._origin = b"" if origin == self.first_origin else origin
+
+    def key_of(self, request: AnyRequest) -> bytes | None:
+        """Return what the reply to *request* is kept under; None: it cannot be."""
+        key = key_of(request)
+        if key is None or not self._origin:
+            return key
+        return digest((self._origin, key))
 
     def open_file(self, config: Config, directory: Path, seams: Seams) -> CacheFile:
         """Have a file behind the memory; somebody must run it."""

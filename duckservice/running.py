@@ -39,7 +39,7 @@ from duckservice.core.budget_book import BudgetState
 from duckservice.core.cost_sums import By, Sum, Summary
 from duckservice.core.grants import KeyStatistics, ModelStatistics
 from duckservice.core.pricing import usd
-from duckservice.durable import forgets, make_durable, open_opener
+from duckservice.durable import Durable, forgets, make_durable, open_opener
 from duckservice.errors import DuckError, InvalidRequest, NotFound, Unavailable
 from duckservice.event_hub import EventHub
 from duckservice.events import BreakerMoved, Event, EventSink, QueueSwitched
@@ -51,12 +51,20 @@ from duckservice.offers import Offer, offer_fields, price_list_fields
 from duckservice.performance_fields import performance_fields
 from duckservice.providers.auth.key_state import HasKeys
 from duckservice.providers.base import Provider
-from duckservice.reload import changes
+from duckservice.renewal import Renewal
+from duckservice.retirement import Retirement
 from duckservice.store.base import Store
 from duckservice.store_slot import StoreSlot
 from duckservice.store_status import no_answer, store_status
 from duckservice.tree import GATEWAY, Guarded, Seams, make_parts, tree
-from supervisors import ChildNotFound, Node, Supervisor, child, emit, open_supervisor
+from supervisors import (
+    ChildNotFound,
+    Node,
+    Supervisor,
+    child,
+    emit,
+    open_supervisor,
+)
 
 Json: TypeAlias = dict[str, Any]
 
@@ -84,8 +92,8 @@ class RunningService(CachingService):
     _slot: StoreSlot | None = None
     _events: EventHub | None = None
     _metrics: Metrics | None = None
-    _renewed: Callable[[Provider, ProviderConfig], Provider] | None = None
-    """Makes a provider of another config, over the connections of the old one."""
+    _durable: Durable | None = None
+    _renewal: Renewal | None = None
     _started: float = attrs.field(factory=trio.current_time)
     _until_draining: set[trio.CancelScope] = attrs.field(factory=set[trio.CancelScope])
     _models: ModelList = attrs.field(
@@ -310,34 +318,27 @@ class RunningService(CachingService):
                 nursery.start_soon(check, guarded)
         return [found[name] for name in self.parts.providers]
 
-    def reload(self, config: Config) -> Json:
-        """Take over what *config* changes in keys; all of it or, if it raises, nothing.
-
-        Requests under way keep the keys that they have.
+    async def reload(self, config: Config) -> Json:
+        """Take over what *config* changes; all of it or, if it raises, nothing.
 
         Raises:
             InvalidRequest: a provider cannot be made from it.
+            Unavailable: the tree or the store did not do its part in time.
         """
-        found = changes(self.config, config)
-        new = dict[str, tuple[Callable[[], Provider], Provider]]()
-        for name in found.providers:
-            if (renewed := self._renewed) is None:
-                break  # these providers were given to us, and have no config
-            its = found.config.providers[name]
-            try:
-                provider = renewed(self.parts.providers[name].provider, its)
-            except ValueError as error:
-                msg = f"providers.{name}: {error}"
-                raise InvalidRequest(msg) from error
-            new[name] = partial(_make, its), provider
-        for name, (make, provider) in new.items():
-            self.parts.providers[name].client.renew(make, provider)
-        self.config = found.config
+        assert self._renewal is not None, "open_running sets it"
+        found = await self._renewal.take_over(self.config, config)
         return {
             "changed": list(found.changed),
             "needs_restart": list(found.needs_restart),
             "warnings": list(config.warnings),
         }
+
+    def refresh(self, config: Config) -> None:
+        """Go by another config from now on; see `reload`."""
+        CachingService.refresh(self, config)
+        self._models = ModelList(self.parts)
+        assert self._durable is not None, "open_running sets it"
+        self._durable.refresh(config)
 
     async def restart_actor(self, path: str) -> None:
         """Crash what runs at *path* of the tree; its supervisor restarts it by policy.
@@ -412,23 +413,35 @@ async def open_running(
         service = RunningService(config, parts, seams)
         durable = make_durable(service, open_)
         service._jobs = durable.jobs  # noqa: SLF001 - of our own class
-        if providers is None:
-            service._renewed = _renewed  # noqa: SLF001 - of our own class
+        service._durable = durable  # noqa: SLF001 - of our own class
+        retirement = Retirement(parts, seams.emit)
+        waking = _waking(seams, durable.jobs.board)
+        service._renewal = Renewal(  # noqa: SLF001 - of our own class
+            parts=parts,
+            seams=waking,
+            retirement=retirement,
+            maker=_Maker() if providers is None else None,
+            on_change=service.refresh,
+        )
         service._slot = durable.slot  # noqa: SLF001 - of our own class
         service._batches = Batches(durable.jobs)  # noqa: SLF001 - of our own class
         service._events, service._metrics = hub, metrics  # noqa: SLF001 - of our own class
         spec = tree(
             config,
             parts,
-            _waking(seams, durable.jobs.board),
+            waking,
             jobs=durable.children,
             batches=service.batch_jobs.child(),
             gateway=None if gateway is None else gateway(service),
         )
         spec = service.with_cache(spec, state_dir)
         children = list(spec.children)
-        lag = child("loop_lag", metrics.watch_loop)
-        children.insert(len(children) - (gateway is not None), lag)
+        more = [
+            child("retirement", retirement.run),
+            child("loop_lag", metrics.watch_loop),
+        ]
+        at = len(children) - (gateway is not None)
+        children[at:at] = more
         spec = attrs.evolve(spec, children=children)
         async with open_supervisor(spec, on_event=seams.emit) as root:
             service.root = root
@@ -470,10 +483,16 @@ def _make(config: ProviderConfig) -> Provider:
     return make_provider(config)
 
 
-def _renewed(old: Provider, config: ProviderConfig) -> Provider:
-    from duckservice.providers.catalog import renewed_provider  # noqa: PLC0415 - as above
+class _Maker:
+    """Makes providers of their configs; see `renewal.ProviderMaker`."""
 
-    return renewed_provider(old, config)
+    def make(self, config: ProviderConfig) -> Provider:
+        return _make(config)
+
+    def renew(self, old: Provider, config: ProviderConfig) -> Provider:
+        from duckservice.providers.catalog import renewed_provider  # noqa: PLC0415 - as above
+
+        return renewed_provider(old, config)
 
 
 def _same(provider: Provider) -> Provider:

@@ -18,6 +18,7 @@
     ├── batches (rest_for_one)
     │   ├── runs                    a task for each batch that runs
     │   └── starter
+    ├── retirement                  of what a reload has replaced: ends when nobody uses it
     ├── loop_lag                    how late the event loop is, for the metrics
     └── gateway                     in the daemon only: listener and connections
 
@@ -53,6 +54,7 @@ from supervisors import (
     ChildSpec,
     Restart,
     Strategy,
+    Supervisor,
     SupervisorSpec,
     actor,
     child,
@@ -96,6 +98,18 @@ class Client:
         if not self._closed:
             self.provider = provider
 
+    def replace(self, make: Callable[[], Provider], provider: Provider) -> Provider:
+        """Use *provider*, which has connections of its own, from now on.
+
+        Returns the one that nobody is to use any more: somebody must close it, once
+        the requests are over that it carries.
+        """
+        self.make = make
+        if self._closed:
+            return provider  # the next incarnation makes its own
+        before, self.provider = self.provider, provider
+        return before
+
     async def run(self) -> None:
         """Keep the connections until the tree, or this part of it, stops."""
         if self._closed:
@@ -108,11 +122,12 @@ class Client:
                 await self.provider.aclose()
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Guarded:
     """A provider, with the actors that guard it."""
 
     config: ProviderConfig
+    """A reload replaces it."""
     client: Client
     breaker: ActorRef[CircuitBreaker]
     limiter: ActorRef[RateLimiter]
@@ -124,11 +139,14 @@ class Guarded:
         return self.client.provider
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(eq=False, kw_only=True)
 class Parts:
     """The addresses of everything, valid before and after every restart."""
 
     providers: Mapping[str, Guarded]
+    """Replaced, and not changed, when the config names others."""
+    providers_root: Supervisor
+    """What supervises them."""
     queue: ActorRef[RequestQueue]
     costs: ActorRef[CostTracker]
     board: Board
@@ -151,30 +169,79 @@ def make_parts(
     wall_clock: Callable[[], float],
 ) -> Parts:
     """Make the addresses; nothing runs yet. *providers* make one of each name."""
-    board = Board(
-        providers={
-            name: ProviderBoard(name, its.max_concurrency)
-            for name, its in config.providers.items()
-        }
-    )
+    guarded = {
+        name: make_guarded(its, providers[name], aging=config.queue.aging)
+        for name, its in config.providers.items()
+    }
     return Parts(
-        providers={
-            name: Guarded(
-                config=its,
-                client=Client(providers[name], providers[name]()),
-                breaker=ActorRef(f"circuit_breaker.{name}", max_inbox=MAX_INBOX),
-                limiter=ActorRef(f"rate_limiter.{name}", max_inbox=MAX_INBOX),
-                board=board.providers[name],
-            )
-            for name, its in config.providers.items()
-        },
+        providers=guarded,
+        providers_root=Supervisor(patient([]), name="providers"),
         queue=ActorRef("request_queue", max_inbox=MAX_INBOX),
         costs=ActorRef("cost_tracker", max_inbox=MAX_INBOX),
-        board=board,
+        board=Board(
+            providers={name: its.board for name, its in guarded.items()},
+            queue_max=config.queue.max_size,
+        ),
         sums=CostSums(),
         budgets=Budgets.of(config.budgets, wall_clock),
         ledger=LedgerBuffer(),
         debug_bodies=config.log.debug_bodies,
+    )
+
+
+def make_guarded(
+    config: ProviderConfig, make: Callable[[], Provider], *, aging: float
+) -> Guarded:
+    """Make the addresses of one provider; nothing runs yet.
+
+    *aging*: seconds after which who waits for its limits rises by one class.
+    """
+    name = config.name
+    return Guarded(
+        config=config,
+        client=Client(make, make()),
+        breaker=ActorRef(f"circuit_breaker.{name}", max_inbox=MAX_INBOX),
+        limiter=ActorRef(f"rate_limiter.{name}", max_inbox=MAX_INBOX),
+        board=ProviderBoard(
+            name,
+            config.max_concurrency,
+            limits=limits_of(config, aging),
+            policy=policy_of(config),
+            by_model=config.breaker.scope == "model",
+        ),
+    )
+
+
+def limits_of(config: ProviderConfig, aging: float) -> Limits:
+    """Return what the rate limiter is to hold a provider to."""
+    bucket = config.rate_limit
+    return Limits(
+        capacity=bucket.capacity if bucket else None,
+        refill_rate=bucket.refill_rate if bucket else None,
+        requests_per_minute=config.limits.requests_per_minute,
+        tokens_per_minute=config.limits.tokens_per_minute,
+        keys=len(keys_of(config)),
+        key_requests_per_minute=config.key_limits.requests_per_minute,
+        key_tokens_per_minute=config.key_limits.tokens_per_minute,
+        aging=aging,
+    )
+
+
+def policy_of(config: ProviderConfig) -> BreakerPolicy:
+    """Return when the circuit breaker of a provider is to open, and how it closes."""
+    its = config.breaker
+    return BreakerPolicy(
+        failure_threshold=its.failure_threshold,
+        success_threshold=its.success_threshold,
+        reset_timeout=its.reset_timeout,
+        half_open_max=its.half_open_max,
+        # A probe may take as long as a request may.
+        probe_timeout=config.timeout.total,
+        failure_rate=its.failure_rate,
+        slow_call=its.slow_call,
+        slow_rate=its.slow_rate,
+        window=its.window,
+        min_requests=its.min_requests,
     )
 
 
@@ -206,21 +273,11 @@ def tree(
             "cost_tracker",
             actor(parts.costs, CostTracker, parts.sums, seams.wall_clock),
         ),
-        supervisor(
-            "providers",
-            patient(
-                [
-                    supervisor(
-                        name,
-                        _provider(
-                            guarded, parts.board, seams, aging=config.queue.aging
-                        ),
-                    )
-                    for name, guarded in parts.providers.items()
-                ]
-            ),
+        supervisor("providers", _providers(parts, seams)),
+        _named(
+            "request_queue",
+            actor(parts.queue, RequestQueue.start, parts.board, config.queue.aging),
         ),
-        _named("request_queue", _queue(config, parts)),
         jobs.dispatcher,
     ]
     if batches is not None:
@@ -232,74 +289,28 @@ def tree(
     return patient(children)
 
 
-def _provider(
-    guarded: Guarded, board: Board, seams: Seams, *, aging: float
-) -> SupervisorSpec:
-    config = guarded.config
-    limits = Limits(
-        capacity=config.rate_limit.capacity if config.rate_limit else None,
-        refill_rate=config.rate_limit.refill_rate if config.rate_limit else None,
-        requests_per_minute=config.limits.requests_per_minute,
-        tokens_per_minute=config.limits.tokens_per_minute,
-        keys=len(keys_of(config)),
-        key_requests_per_minute=config.key_limits.requests_per_minute,
-        key_tokens_per_minute=config.key_limits.tokens_per_minute,
-        aging=aging,
-    )
-    policy = BreakerPolicy(
-        failure_threshold=config.breaker.failure_threshold,
-        success_threshold=config.breaker.success_threshold,
-        reset_timeout=config.breaker.reset_timeout,
-        half_open_max=config.breaker.half_open_max,
-        # A probe may take as long as a request may.
-        probe_timeout=config.timeout.total,
-        failure_rate=config.breaker.failure_rate,
-        slow_call=config.breaker.slow_call,
-        slow_rate=config.breaker.slow_rate,
-        window=config.breaker.window,
-        min_requests=config.breaker.min_requests,
-    )
-    limiter, breaker = guarded.limiter, guarded.breaker
-    return patient(
-        [
-            _named(
-                "rate_limiter",
-                actor(
-                    limiter,
-                    RateLimiter.start,
-                    limiter,
-                    config.name,
-                    limits,
-                    guarded.board,
-                ),
-            ),
-            _named(
-                "circuit_breaker",
-                actor(
-                    breaker,
-                    CircuitBreaker.start,
-                    config.name,
-                    policy,
-                    board,
-                    seams.emit,
-                    by_model=config.breaker.scope == "model",
-                ),
-            ),
-            child("client", guarded.client.run),
-        ]
-    )
+def _providers(parts: Parts, seams: Seams) -> Supervisor:
+    its = parts.providers_root
+    children = [
+        provider_spec(guarded, parts.board, seams)
+        for guarded in parts.providers.values()
+    ]
+    its.spec = patient(children)
+    return its
 
 
-def _queue(config: Config, parts: Parts) -> ChildSpec:
-    lanes = {name: its.config.max_concurrency for name, its in parts.providers.items()}
-    return actor(
-        parts.queue,
-        RequestQueue.start,
-        lanes,
-        config.queue.max_size,
-        config.queue.aging,
-        parts.board,
-    )
+def provider_spec(guarded: Guarded, board: Board, seams: Seams) -> ChildSpec:
+    """Return what runs for one provider, below `Parts.providers_root`."""
+    limiter, breaker, its = guarded.limiter, guarded.breaker, guarded.board
+    children = [
+        _named("rate_limiter", actor(limiter, RateLimiter.start, limiter, its)),
+        _named(
+            "circuit_breaker",
+            actor(breaker, CircuitBreaker.start, its, board.eras, seams.emit),
+        ),
+        child("client", guarded.client.run),
+    ]
+    return supervisor(its.name, patient(children))
 
 
 def _named(id_: str, spec: ChildSpec) -> ChildSpec:

@@ -47,6 +47,7 @@ class DynamicSupervisor:
 
     name: str
     max_children: int | None = attrs.field(default=None, kw_only=True)
+    """It may be changed while the supervisor runs; nobody is stopped by that."""
     max_restarts: int = attrs.field(
         default=3, kw_only=True, validator=check_whole_number
     )
@@ -160,7 +161,7 @@ class _DynamicRuntime(Runtime):
             window,
             on_unkillable=handle.on_unkillable,
         )
-        self._max_children = handle.max_children
+        self._handle = handle
         self._auto_shutdown = handle.auto_shutdown
         self._children = dict[str, Child]()
 
@@ -239,10 +240,9 @@ class _DynamicRuntime(Runtime):
 
     async def start_child(self, spec: ChildSpec) -> str | None:
         """See `DynamicSupervisor.start_child`."""
-        if self._max_children is not None and len(self._children) >= self._max_children:
-            raise TooManyChildren(
-                spec.id, f"{self.name!r} has {self._max_children} children already"
-            )
+        most = self._handle.max_children
+        if most is not None and len(self._children) >= most:
+            raise TooManyChildren(spec.id, f"{self.name!r} has {most} children already")
         id_ = spec.id if spec.id not in self._children else self._unique(spec.id)
         child = Child(spec, self.path_of(id_), id=id_)
         self._children[id_] = child

@@ -7,17 +7,20 @@ one thread, between two checkpoints.
 
 What must survive the crash of an actor is here too, as OTP keeps it in a
 table that the supervisor owns: turns under way, sums, the limiter's memory, and
-that a provider rests.
+that a provider rests. So is what the config says of limits and policies: a reload
+changes it for the actors that run, and for those that are started after them.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
+from duckservice.core.breaker_policy import BreakerPolicy
 from duckservice.core.circuit_breaker import BreakerState, Closed, Permit, stands
+from duckservice.core.grants import Limits
 from duckservice.core.limiter import Limiter
 from duckservice.core.performance import PerformanceMonitor
 from duckservice.core.retry import RetryBudget
@@ -30,6 +33,12 @@ class ProviderBoard:
 
     name: str
     max_concurrency: int
+    limits: Limits = attrs.field(factory=Limits)
+    """By which the limiter actor goes; see `ProviderBoard.relimit`."""
+    policy: BreakerPolicy = attrs.field(factory=BreakerPolicy)
+    """By which the breaker actor goes."""
+    by_model: bool = False
+    """Whether each model has a breaker of its own."""
     breaker: BreakerState = attrs.field(factory=Closed)
     """For all models that have none of their own; written by the breaker actor."""
     breakers: dict[str, BreakerState] = attrs.field(factory=dict[str, BreakerState])
@@ -53,6 +62,22 @@ class ProviderBoard:
     performance: PerformanceMonitor = attrs.field(factory=PerformanceMonitor)
     """Written by the task that carries the request, when an attempt ends."""
 
+    def relimit(
+        self,
+        now: float,
+        limits: Limits,
+        kept: Sequence[int | None],
+        *,
+        elsewhere: bool = False,
+    ) -> None:
+        """Have other limits from *now* on; see `Limiter.relimit`.
+
+        The limiter actor is to be told, so that it grants what is due.
+        """
+        self.limits = limits
+        if self.limiter is not None:
+            self.limiter.relimit(now, limits, kept, elsewhere=elsewhere)
+
     def breaker_of(self, model: str) -> BreakerState:
         """Return the state of the breaker that a request for *model* has to pass."""
         return self.breakers.get(model, self.breaker)
@@ -62,6 +87,14 @@ class ProviderBoard:
         scope = permit.scope
         state = self.breakers.get(scope) if scope else self.breaker
         return state is not None and stands(state, now, permit)
+
+    def may_send(self, permit: Permit, model: str, now: float) -> bool:
+        """Say whether a request for *model* may be sent, permitted some time ago.
+
+        A breaker that is closed needs no permit: where it was reset or started anew
+        meanwhile, the one in hand is only of no account any more.
+        """
+        return self.stands(permit, now) or isinstance(self.breaker_of(model), Closed)
 
     @property
     def load(self) -> float:
@@ -73,7 +106,10 @@ class ProviderBoard:
 class Board:
     """All of it."""
 
-    providers: dict[str, ProviderBoard]
+    providers: Mapping[str, ProviderBoard]
+    """Replaced, and not changed, when the config is another one."""
+    queue_max: int = 1000
+    """So many requests may wait for a turn."""
     paused: bool = False
     """Whether somebody has paused the queue; written by the queue actor."""
     turn_ids: Iterator[int] = attrs.field(factory=lambda: itertools.count(1))

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 import attrs
 import trio
 
-from duckservice.actors.board import Board, ProviderBoard
+from duckservice.actors.board import ProviderBoard
 from duckservice.core import breaker_scopes, breaker_words, circuit_breaker as core
 from duckservice.core.breaker_policy import BreakerPolicy
 from duckservice.core.circuit_breaker import BreakerState, Closed, Outcome, Permit
+from duckservice.core.route import Health
 from duckservice.events import BreakerMoved, EventSink
 
 #: Starts without a move in between, after which a half open breaker is suspected
@@ -28,33 +29,28 @@ class CircuitBreaker:
     """Decides whether requests to one provider may be sent."""
 
     provider: str
-    policy: BreakerPolicy
     _board: ProviderBoard
     _eras: Iterator[int]
     _emit: EventSink
-    _by_model: bool = False
     _models_max: int = breaker_scopes.MODELS_MAX
     _clock: Callable[[], float] = trio.current_time
 
     @classmethod
     def start(
-        cls,
-        provider: str,
-        policy: BreakerPolicy,
-        board: Board,
-        emit: EventSink,
-        *,
-        by_model: bool = False,
+        cls, board: ProviderBoard, eras: Iterator[int], emit: EventSink
     ) -> CircuitBreaker:
         """Make the next incarnation, which goes on from what is on the board.
 
         Closed breakers start anew: they forget what they have counted.
         """
-        its = cls(
-            provider, policy, board.providers[provider], board.eras, emit, by_model
-        )
+        its = cls(board.name, board, eras, emit)
         its.revive()
         return its
+
+    @property
+    def policy(self) -> BreakerPolicy:
+        """When it opens, and how it closes again; a reload may change it."""
+        return self._board.policy
 
     def revive(self) -> None:
         """Go on where the last incarnation was."""
@@ -66,6 +62,18 @@ class CircuitBreaker:
                 state, self.policy, now, self._eras, trusted=trusted
             )
             self._move(scope, revived)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take note that the config may be another one."""
+        if not self._board.by_model:
+            self._forget_models("closed", "all models are judged together now")
+
+    def start_over(self) -> None:
+        """Forget how the provider was: it is another server now. Disabled it stays."""
+        self._move("", core.reset(self._board.breaker), "it has another address")
+        self._forget_models("closed", "it has another address")
+        self._board.health = Health()
 
     def admit(self, model: str = "") -> Permit | None:
         """Return a permit for one request for *model*, or None to refuse it."""
@@ -119,7 +127,7 @@ class CircuitBreaker:
     def _scope(self, model: str, now: float) -> str:
         """Return the name of the breaker for *model*, making it if need be."""
         its = self._board
-        if not self._by_model or isinstance(its.breaker, core.Disabled):
+        if not its.by_model or isinstance(its.breaker, core.Disabled):
             return ""
         state = its.breakers.pop(model, None)
         if state is not None:

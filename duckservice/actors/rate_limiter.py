@@ -20,7 +20,6 @@ from duckservice.core.grants import (
     Grant,
     Late,
     LimiterStatistics,
-    Limits,
     LineFull,
     Waits,
 )
@@ -46,15 +45,13 @@ class RateLimiter:
     def start(
         cls,
         ref: ActorRef[RateLimiter],
-        provider: str,
-        limits: Limits,
         board: ProviderBoard,
     ) -> RateLimiter:
-        """Make the next incarnation."""
+        """Make the next incarnation, with the limits that are on the board."""
         memory = None if board.limiter is None else board.limiter.memory()
-        limiter = Limiter[int](limits, trio.current_time(), memory=memory)
+        limiter = Limiter[int](board.limits, trio.current_time(), memory=memory)
         board.limiter = limiter
-        return cls(provider, limiter, StateTimeout(ref))
+        return cls(board.name, limiter, StateTimeout(ref))
 
     def acquire(
         self,
@@ -105,14 +102,7 @@ class RateLimiter:
             case Late() as late:
                 reply.fail(self._too_late(late))
             case Never(most):
-                reply.fail(
-                    RateLimited(
-                        f"the request may use {tokens} tokens, and {self.provider!r}"
-                        f" is limited to {most} a minute: it can never be sent",
-                        provider=self.provider,
-                        retryable=False,
-                    )
-                )
+                reply.fail(self._too_large(f"{tokens} tokens", most))
         return reply
 
     def forget(self, ticket: int) -> None:
@@ -178,7 +168,7 @@ class RateLimiter:
         self._grant_due()
 
     def tick(self) -> None:
-        """Grant what is due; the timeout's message."""
+        """Grant what is due; for the timeout, and for who has changed the limits."""
         self._grant_due()
 
     def statistics(self) -> LimiterStatistics:
@@ -194,6 +184,8 @@ class RateLimiter:
             match answer:
                 case Late():
                     reply.fail(self._too_late(answer))
+                case Never(most):
+                    reply.fail(self._too_large("more tokens", most))
                 case Grant() if reply.abandoned:
                     self._limiter.give_back(now, answer)
                 case Grant():
@@ -206,6 +198,14 @@ class RateLimiter:
             self._timeout.cancel()
         else:
             self._timeout.set_at(when, RateLimiter.tick)
+
+    def _too_large(self, tokens: str, most: int) -> RateLimited:
+        return RateLimited(
+            f"the request may use {tokens}, and {self.provider!r}"
+            f" is limited to {most} a minute: it can never be sent",
+            provider=self.provider,
+            retryable=False,
+        )
 
     def _too_late(self, late: Late) -> RateLimited:
         wait = max(0.0, late.ready_at - self._clock())

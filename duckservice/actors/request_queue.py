@@ -13,7 +13,7 @@ from duckservice.actors.rate_limiter import whose_turn
 from duckservice.call import Priority, Submitter
 from duckservice.core import request_queue as core
 from duckservice.core.request_queue import Full, QueueStatistics, Turn, Waiting
-from duckservice.errors import QueueFull
+from duckservice.errors import QueueFull, Unavailable
 from supervisors import Reply
 
 SOON = 1.0
@@ -30,13 +30,11 @@ class RequestQueue:
     _clock: Callable[[], float] = trio.current_time
 
     @classmethod
-    def start(
-        cls, lanes: Mapping[str, int], max_size: int, aging: float, board: Board
-    ) -> RequestQueue:
+    def start(cls, board: Board, aging: float) -> RequestQueue:
         """Make the next incarnation; requests under way keep their turns."""
         queue = core.RequestQueue[int](
-            lanes,
-            max_size=max_size,
+            _lanes(board),
+            max_size=board.queue_max,
             aging=aging,
             running={name: its.turns for name, its in board.providers.items()},
             turn_ids=board.turn_ids,
@@ -65,6 +63,9 @@ class RequestQueue:
         """
         reply: Reply[Turn] = Reply()
         now = self._clock()
+        if lane not in self._board.providers:
+            reply.fail(Unavailable(f"there is no provider {lane!r} any more"))
+            return reply
         entrance = self._queue.enter(
             now,
             lane,
@@ -93,6 +94,11 @@ class RequestQueue:
         """Take *turn* back."""
         self._admit(self._queue.leave(turn))
 
+    def refresh(self) -> None:
+        """Take over what the board says of lanes, and give turns that are free now."""
+        self._queue.max_size = self._board.queue_max
+        self._admit(self._queue.set_lanes(_lanes(self._board)))
+
     def pause(self) -> None:
         """Give no more turns until `resume`."""
         self._board.paused = True
@@ -115,3 +121,7 @@ class RequestQueue:
                 admitted += self._queue.leave(turn)
             else:
                 reply.send(turn)
+
+
+def _lanes(board: Board) -> Mapping[str, int]:
+    return {name: its.max_concurrency for name, its in board.providers.items()}

@@ -1,4 +1,4 @@
-"""`duck reload`: have the daemon read its config again, and take over the keys."""
+"""`duck reload`: have the daemon read its config again, and take it over."""
 
 from __future__ import annotations
 

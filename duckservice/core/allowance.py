@@ -73,6 +73,34 @@ class Allowance:
             self._window(limit) for limit in (requests_per_minute, tokens_per_minute)
         ]
 
+    def relimit(
+        self,
+        now: float,
+        *,
+        requests_per_minute: int | None,
+        tokens_per_minute: int | None,
+        capacity: int | None = None,
+        refill_rate: float | None = None,
+    ) -> None:
+        """Have other limits from *now* on; what was taken under the old ones counts.
+
+        Where there was no limit, nobody has counted, and it is full.
+        """
+        self._most_tokens = tokens_per_minute
+        for part, limit in enumerate((requests_per_minute, tokens_per_minute)):
+            window = self._windows[part]
+            if window is None or limit is None:
+                self._windows[part] = self._window(limit)
+            else:
+                window.limit = limit
+        if capacity is None or refill_rate is None:
+            self._bucket = None
+        elif self._bucket is None:
+            self._bucket = token_bucket.full(capacity, refill_rate, now)
+        else:
+            its = token_bucket.resized(self._bucket, capacity, refill_rate, now)
+            self._bucket = its
+
     def most_tokens(self) -> int | None:
         """Return what no request may exceed, as it is configured."""
         return self._most_tokens

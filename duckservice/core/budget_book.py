@@ -30,7 +30,9 @@ class Reservation:
     at: float
     """When; the attempt belongs to the windows of that time."""
     windows: tuple[tuple[str, int], ...]
-    """Names of budgets, and the beginnings of their windows."""
+    """Keys of budgets, and the beginnings of their windows."""
+    edition: int = 0
+    """Of the book, when it was made."""
     spares_others: bool
     """Whether another provider, or model, might not have been bound by any of them."""
 
@@ -65,11 +67,30 @@ class BudgetBook:
     """Keeps every budget; nothing is ever reserved in half of them."""
 
     def __init__(self, rules: Sequence[BudgetRule]) -> None:
-        self._rules = {rule.name: rule for rule in rules}
-        self._windows: dict[str, dict[int, Budget]] = {rule.name: {} for rule in rules}
+        self._rules = {rule.key: rule for rule in rules}
+        self._windows: dict[str, dict[int, Budget]] = {rule.key: {} for rule in rules}
+        self.edition = 0
+        """It counts up with each budget that comes or goes."""
+
+    def add(self, rule: BudgetRule) -> None:
+        """Have one more budget, with nothing spent."""
+        self._rules[rule.key], self._windows[rule.key] = rule, {}
+        self.edition += 1
+
+    def remove(self, key: str) -> None:
+        """Forget a budget; what is reserved in it binds nobody any more."""
+        del self._rules[key], self._windows[key]
+        self.edition += 1
+
+    def relimit(self, key: str, limit: int) -> None:
+        """Have another limit in a budget; what is spent and reserved stays."""
+        self._rules[key] = attrs.evolve(self._rules[key], limit=limit)
+        windows = self._windows[key]
+        for begin, its in windows.items():
+            windows[begin] = attrs.evolve(its, limit=limit)
 
     def __repr__(self) -> str:
-        return f"<BudgetBook {', '.join(self._rules)}>"
+        return f"<BudgetBook {', '.join(rule.name for rule in self.rules())}>"
 
     def rules(self) -> tuple[BudgetRule, ...]:
         """Return the budgets there are."""
@@ -93,15 +114,16 @@ class BudgetBook:
             if reserved is None:
                 refusals.append(_refusal(rule, present, now, worst_case))
             else:
-                after.append((rule.name, begin, reserved))
+                after.append((rule.key, begin, reserved))
         if refusals:
             return max(refusals, key=_weight)
-        for name, begin, reserved in after:
-            self._put(name, begin, reserved)
+        for key, begin, reserved in after:
+            self._put(key, begin, reserved)
         return Reservation(
             amount=worst_case,
             at=now,
-            windows=tuple((name, begin) for name, begin, _ in after),
+            windows=tuple((key, begin) for key, begin, _ in after),
+            edition=self.edition,
             spares_others=all(rule.spares_others for rule in rules),
         )
 
@@ -110,11 +132,12 @@ class BudgetBook:
     ) -> Reservation | Refusal:
         """Have what was reserved belong to *now*, when it is sent.
 
-        A refusal leaves nothing reserved: the window of now has no room for it.
+        A refusal leaves nothing reserved: the window of now, or a budget that is
+        new, has no room for it.
         """
-        if all(
-            begin == begin_of(self._rules[name].window, now)
-            for name, begin in reservation.windows
+        if reservation.edition == self.edition and all(
+            begin == begin_of(self._rules[key].window, now)
+            for key, begin in reservation.windows
         ):
             return attrs.evolve(reservation, at=now)
         self.settle(reservation, 0)
@@ -122,26 +145,35 @@ class BudgetBook:
 
     def settle(self, reservation: Reservation, actual: int) -> None:
         """Replace what was set aside by what was spent."""
-        for name, begin in reservation.windows:
-            present = self._at(self._rules[name], begin)
-            self._put(name, begin, budget.settle(present, reservation.amount, actual))
+        for key, begin in reservation.windows:
+            if (rule := self._rules.get(key)) is not None:
+                present = self._at(rule, begin)
+                after = budget.settle(present, reservation.amount, actual)
+                self._put(key, begin, after)
 
-    def load(self, name: str, spent: Mapping[int, int]) -> None:
-        """Add what earlier lives of the daemon have spent, by windows' beginnings."""
+    def charge(self, now: float, spender: Spender, actual: int) -> tuple[str, ...]:
+        """Add what was spent without a reservation; return the budgets' keys."""
+        keys = tuple(rule.key for rule in self.binding(spender))
+        for key in keys:
+            self.load(key, {begin_of(self._rules[key].window, now): actual})
+        return keys
+
+    def load(self, key: str, spent: Mapping[int, int]) -> None:
+        """Add what was spent without this book, by windows' beginnings."""
         for begin in sorted(spent):
-            present = self._at(self._rules[name], begin)
+            present = self._at(self._rules[key], begin)
             more = attrs.evolve(present, settled=present.settled + spent[begin])
-            self._put(name, begin, more)
+            self._put(key, begin, more)
 
     def states(self, now: float) -> tuple[BudgetState, ...]:
         """Return what is left of each budget."""
         return tuple(
-            self.state(rule.name, begin_of(rule.window, now)) for rule in self.rules()
+            self.state(rule.key, begin_of(rule.window, now)) for rule in self.rules()
         )
 
-    def state(self, name: str, begin: int) -> BudgetState:
+    def state(self, key: str, begin: int) -> BudgetState:
         """Return what is left of a budget in the window that begins then."""
-        rule = self._rules[name]
+        rule = self._rules[key]
         return BudgetState(
             rule=rule,
             budget=self._at(rule, begin),
@@ -150,10 +182,10 @@ class BudgetBook:
         )
 
     def _at(self, rule: BudgetRule, begin: int) -> Budget:
-        return self._windows[rule.name].get(begin) or Budget(rule.limit)
+        return self._windows[rule.key].get(begin) or Budget(rule.limit)
 
-    def _put(self, name: str, begin: int, its: Budget) -> None:
-        windows = self._windows[name]
+    def _put(self, key: str, begin: int, its: Budget) -> None:
+        windows = self._windows[key]
         # The last is the latest, so the first is the longest out of use.
         windows.pop(begin, None)
         windows[begin] = its

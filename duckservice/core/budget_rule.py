@@ -37,6 +37,13 @@ class BudgetRule:
     provider: str | None = None
     model: str | None = None
     """Exact, or a glob."""
+    version: int = 0
+    """Rules of one name that bind others, or for another time, are told apart by it."""
+
+    @property
+    def key(self) -> str:
+        """What its windows are kept under."""
+        return f"{self.name}\n{self.version}" if self.version else self.name
 
     def binds(self, spender: Spender) -> bool:
         """Say whether what *spender* spends counts here."""
@@ -58,6 +65,10 @@ class BudgetRule:
         """
         pattern = self.model
         return pattern is None or any(fnmatchcase(name, pattern) for name in names)
+
+    def binds_the_same(self, other: BudgetRule) -> bool:
+        """Say whether *other* counts the same, though perhaps up to another limit."""
+        return attrs.evolve(other, limit=self.limit, version=self.version) == self
 
     @property
     def spares_others(self) -> bool:

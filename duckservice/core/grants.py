@@ -72,6 +72,8 @@ class Grant:
     of_key: Holding | None = attrs.field(default=None, repr=False)
     key_held: int = attrs.field(default=ANY_KEY, repr=False)
     """The key whose limits hold it, told or not."""
+    layout: int = attrs.field(default=0, repr=False)
+    """Of the keys, when it was given."""
 
 
 @attrs.frozen

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Generic, TypeAlias
 
@@ -77,6 +77,33 @@ class Limiter(Generic[W]):
         self._deadline_of: dict[W, int] = {}
         self._entries = count(1)
         self._wakeup: float | None = None
+        self._too_large: list[W] = []
+        """Who waits, and never fits since the limits are other ones."""
+
+    def relimit(
+        self,
+        now: float,
+        limits: Limits,
+        kept: Sequence[int | None] = (),
+        *,
+        elsewhere: bool = False,
+    ) -> None:
+        """Have other limits from *now* on; *kept* says where keys were (see `Rooms`).
+
+        What was granted counts, unless these are the limits of a server that is
+        *elsewhere*. Who waits goes on waiting, by the new limits; `due` answers those
+        who could wait for ever. Where nothing was limited nobody has counted, so a
+        limit that is new holds for what is granted from now on.
+        """
+        self.limits = limits
+        self._rooms.relimit(now, limits, kept, elsewhere=elsewhere)
+        most = self._rooms.most_tokens
+        self._too_large = [
+            waiter
+            for waiter, ask in self._asks.items()
+            if most is not None and ask.cost[1] > most
+        ]
+        self._wakeup = None
 
     # Who wants to send.
 
@@ -133,12 +160,15 @@ class Limiter(Generic[W]):
         self._note(waiter, ask, lane, deadline)
         return Waits()
 
-    def due(self, now: float) -> list[tuple[W, Grant | Late]]:
+    def due(self, now: float) -> list[tuple[W, Grant | Late | Never]]:
         """Grant what fits now; return who has a grant or has left, to be told so."""
         if self._wakeup is not None and now < self._wakeup:
             return []
         self._wakeup = None
-        answered: list[tuple[W, Grant | Late]] = [*self._leave_late(now)]
+        answered: list[tuple[W, Grant | Late | Never]] = [
+            *self._leave_never(),
+            *self._leave_late(now),
+        ]
         while (head := self._line.next()) is not None:
             place = self._rooms.place(now, self._asks[head])
             if place.at <= now:
@@ -168,6 +198,8 @@ class Limiter(Generic[W]):
                 (at.at for _, at in self._passing(now, head, place)), default=place.at
             )
             self._wakeup = min(first, self._first_deadline())
+            if self._too_large:
+                self._wakeup = now
         return self._wakeup
 
     def remove(self, waiter: W) -> bool:
@@ -226,8 +258,9 @@ class Limiter(Generic[W]):
         self._wakeup = None
         if whole is not None:
             self._rooms.whole.settle(whole, actual)
-        if grant.of_key is not None:
-            self._rooms.of_key(grant.key_held).settle(grant.of_key, actual)
+        if (holder := self._rooms.holder(grant)) is not None:
+            key, taken = holder
+            key.settle(taken, actual)
 
     def give_back(self, now: float, grant: Grant) -> None:
         """Undo a *grant* whose request was never sent: all of its parts come back."""
@@ -237,8 +270,9 @@ class Limiter(Generic[W]):
         self._wakeup = None
         if grant.whole is not None:
             self._rooms.whole.give_back(now, grant.whole)
-        if grant.of_key is not None:
-            self._rooms.of_key(grant.key_held).give_back(now, grant.of_key)
+        if (holder := self._rooms.holder(grant)) is not None:
+            key, taken = holder
+            key.give_back(now, taken)
 
     def was_sent(self, now: float, grant: Grant) -> None:
         """Have *grant* count from *now* on, as its request was held up until now."""
@@ -247,8 +281,9 @@ class Limiter(Generic[W]):
         self._wakeup = None
         if grant.whole is not None:
             self._rooms.whole.was_sent(now, grant.whole)
-        if grant.of_key is not None:
-            self._rooms.of_key(grant.key_held).was_sent(now, grant.of_key)
+        if (holder := self._rooms.holder(grant)) is not None:
+            key, taken = holder
+            key.was_sent(now, taken)
 
     # What the provider says.
 
@@ -266,6 +301,8 @@ class Limiter(Generic[W]):
         not known to be newer than anything, and so raises nothing either; then it is
         about the model without a name.
         """
+        if self._has_moved(grant):
+            return
         of = 0 if grant is None else grant.number
         if self._rooms.keys and not 0 <= key < len(self._rooms.keys):
             key = ANY_KEY if grant is None else grant.key_held
@@ -287,6 +324,8 @@ class Limiter(Generic[W]):
         As long as it asks, 120 s at most; or 1 s, and with each further one twice as
         long, up to 60 s.
         """
+        if self._has_moved(grant):
+            return
         of = self._rooms.numbers if grant is None else grant.number
         cooldown = self._rooms.of_key(key).cooldown
         cooldown.refused(now, retry_after, of=of, last=self._rooms.numbers)
@@ -294,7 +333,7 @@ class Limiter(Generic[W]):
 
     def succeeded(self, grant: Grant) -> None:
         """Take note that the provider has served *grant*, so that 429s count anew."""
-        for key in {ANY_KEY, grant.key_held}:
+        for key in {ANY_KEY} if self._has_moved(grant) else {ANY_KEY, grant.key_held}:
             self._rooms.of_key(key).cooldown.succeeded(of=grant.number)
 
     def block(self, now: float, seconds: float, key: int = ANY_KEY) -> None:
@@ -312,6 +351,10 @@ class Limiter(Generic[W]):
             until = now + min(seconds, SET_ASIDE_MAX)
             its.unused_until = max(its.unused_until, until)
             self._wakeup = None
+
+    def _has_moved(self, grant: Grant | None) -> bool:
+        """Say whether the keys are other ones than when *grant* was given."""
+        return grant is not None and grant.layout != self._rooms.layout
 
     # What it knows.
 
@@ -382,6 +425,14 @@ class Limiter(Generic[W]):
         place = self._rooms.place(now, self._asks[head])
         its = self._rooms.aside(now, self._asks[head], place, ask)
         return its is not None and its.at <= now
+
+    def _leave_never(self) -> Iterator[tuple[W, Never]]:
+        """Take out those who are too large for the limits of today."""
+        most, gone = self._rooms.most_tokens, self._too_large
+        self._too_large = []
+        for waiter in gone:
+            if most is not None and self.remove(waiter):
+                yield waiter, Never(most)
 
     def _leave_late(self, now: float) -> Iterator[tuple[W, Late]]:
         """Take out those who will not be granted by their deadlines."""

@@ -85,6 +85,7 @@ class RequestQueue(Generic[W]):
         not left yet. They count, even if there are more than a lane now has.
         """
         running = running or {}
+        self._aging = aging
         self._lanes = {
             name: _Lane[W](turns, set(running.get(name, ())), WaitingLine(aging=aging))
             for name, turns in lanes.items()
@@ -99,6 +100,26 @@ class RequestQueue(Generic[W]):
         running = sum(len(lane.running) for lane in self._lanes.values())
         state = ", paused" if self._paused else ""
         return f"<RequestQueue {running} running, {len(self._lane_of)} waiting{state}>"
+
+    def set_lanes(self, lanes: Mapping[str, int]) -> list[tuple[W, Turn]]:
+        """Have these lanes, with so many turns; return who has a turn now.
+
+        Turns that were given are kept, even if there are more than a lane now has.
+        A lane that is named no more, and that nobody uses, is taken away; who waits
+        in one, or has a turn of it, must come first.
+        """
+        admitted: list[tuple[W, Turn]] = []
+        for name, its in list(self._lanes.items()):
+            if name not in lanes and not its.running and not len(its.line):
+                del self._lanes[name]
+        for name, turns in lanes.items():
+            if name not in self._lanes:
+                line = WaitingLine[W](aging=self._aging)
+                self._lanes[name] = _Lane[W](turns, set(), line)
+            else:
+                self._lanes[name].max_concurrency = turns
+                admitted += self._admit(name, self._lanes[name])
+        return admitted
 
     def enter(
         self,

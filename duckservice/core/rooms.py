@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import attrs
 
 from duckservice.core import token_bucket
-from duckservice.core.allowance import Ahead, Allowance, Ask
+from duckservice.core.allowance import Ahead, Allowance, Ask, Holding
 from duckservice.core.grants import (
     ANY_KEY,
     Grant,
@@ -47,41 +47,70 @@ class Rooms:
     """Whether the config limits each key."""
     numbers: int = 0
     """So many grants were given."""
+    layout: int = 0
+    """So often keys have moved: a grant of before has no key here."""
     _latest_key: int = 0
 
     @classmethod
     def of(cls, limits: Limits, now: float) -> Rooms:
         """Return what *limits* allow, with nothing taken yet."""
-        bucket = _bucket(limits, now)
-        per_key = limits.key_requests_per_minute, limits.key_tokens_per_minute
-        if limits.keys < 2:
-            return cls(
-                Allowance(
-                    requests_per_minute=_lower(limits.requests_per_minute, per_key[0]),
-                    tokens_per_minute=_lower(limits.tokens_per_minute, per_key[1]),
-                    bucket=bucket,
-                    guard=limits.guard,
-                ),
-                [],
-                per_key=False,
-            )
-        return cls(
-            Allowance(
-                requests_per_minute=limits.requests_per_minute,
-                tokens_per_minute=limits.tokens_per_minute,
-                bucket=bucket,
-                guard=limits.guard,
-            ),
-            [
-                Allowance(
-                    requests_per_minute=per_key[0],
-                    tokens_per_minute=per_key[1],
-                    guard=limits.guard,
-                )
-                for _ in range(limits.keys)
-            ],
-            per_key=per_key != (None, None),
+        requests, tokens = _of_whole(limits)
+        whole = Allowance(
+            requests_per_minute=requests,
+            tokens_per_minute=tokens,
+            bucket=_bucket(limits, now),
+            guard=limits.guard,
         )
+        several = limits.keys if limits.keys > 1 else 0
+        keys = [_of_one_key(limits) for _ in range(several)]
+        return cls(whole, keys, per_key=_limits_keys(limits))
+
+    def relimit(
+        self,
+        now: float,
+        limits: Limits,
+        kept: Sequence[int | None],
+        *,
+        elsewhere: bool = False,
+    ) -> None:
+        """Have other limits, and perhaps other keys, from *now* on.
+
+        *kept* are the places that the keys had before, in their new order; None is
+        one that is new. What was taken and told stays with the whole, and with each
+        key that is kept, which has that of the whole if it was the only one. Grants
+        under way belong to no key any more if one has moved. *elsewhere* is another
+        server: nothing is kept.
+        """
+        if elsewhere:
+            new = Rooms.of(limits, now)
+            self.whole, self.keys, self.per_key = new.whole, new.keys, new.per_key
+            self.layout += 1
+            return
+        self.per_key = _limits_keys(limits)
+        several = kept if limits.keys > 1 else ()
+        if list(several) != list(range(len(self.keys))):
+            self.layout += 1
+            self.keys = [self._key_at(place, limits) for place in several]
+        requests, tokens = _of_whole(limits)
+        self.whole.relimit(
+            now,
+            requests_per_minute=requests,
+            tokens_per_minute=tokens,
+            capacity=limits.capacity,
+            refill_rate=limits.refill_rate,
+        )
+        for key in self.keys:
+            key.relimit(
+                now,
+                requests_per_minute=limits.key_requests_per_minute,
+                tokens_per_minute=limits.key_tokens_per_minute,
+            )
+
+    def _key_at(self, place: int | None, limits: Limits) -> Allowance:
+        """Return the limits of the key that had that place so far."""
+        if place is None:
+            return _of_one_key(limits)
+        return self.keys[place] if self.keys else copy.deepcopy(self.whole)
 
     def copy(self) -> Rooms:
         """Return what a successor has to know; what happens here does not change it."""
@@ -95,6 +124,15 @@ class Rooms:
     def of_key(self, key: int) -> Allowance:
         """Return what is told of *key*, or where there is only one, of the provider."""
         return self.keys[key] if 0 <= key < len(self.keys) else self.whole
+
+    def holder(self, grant: Grant) -> tuple[Allowance, Holding] | None:
+        """Return the key's limits that hold *grant*, and what it has taken there.
+
+        None: none does, or the keys have moved since.
+        """
+        if grant.of_key is None or grant.layout != self.layout:
+            return None
+        return self.keys[grant.key_held], grant.of_key
 
     @property
     def most_tokens(self) -> int | None:
@@ -171,6 +209,7 @@ class Rooms:
         grant = Grant(
             ask.cost[1], number=self.numbers, at=now, key_held=key, model=ask.model
         )
+        grant.layout = self.layout
         grant.whole = self.whole.take(now, ask, self.numbers)
         if self.keys:
             grant.of_key = self.keys[key].take(now, ask, self.numbers)
@@ -252,6 +291,28 @@ class Rooms:
 
     def _preference(self, now: float, ask: Ask, key: int) -> tuple[float, bool, int]:
         return self.keys[key].room(now, ask.model), key == self._latest_key, -key
+
+
+def _of_whole(limits: Limits) -> tuple[int | None, int | None]:
+    """Return requests and tokens a minute; the only key's limits are the whole's."""
+    requests, tokens = limits.requests_per_minute, limits.tokens_per_minute
+    if limits.keys < 2:
+        requests = _lower(requests, limits.key_requests_per_minute)
+        tokens = _lower(tokens, limits.key_tokens_per_minute)
+    return requests, tokens
+
+
+def _of_one_key(limits: Limits) -> Allowance:
+    return Allowance(
+        requests_per_minute=limits.key_requests_per_minute,
+        tokens_per_minute=limits.key_tokens_per_minute,
+        guard=limits.guard,
+    )
+
+
+def _limits_keys(limits: Limits) -> bool:
+    its = limits.key_requests_per_minute, limits.key_tokens_per_minute
+    return limits.keys > 1 and its != (None, None)
 
 
 def _bucket(limits: Limits, now: float) -> TokenBucket | None:

@@ -85,6 +85,19 @@ def empty(capacity: int, refill_rate: float, now: float) -> TokenBucket:
     )
 
 
+def resized(
+    bucket: TokenBucket, capacity: int, refill_rate: float, now: float
+) -> TokenBucket:
+    """Return a bucket of another size, from which as much is missing as from this one.
+
+    Raises:
+        ValueError: *capacity* or *refill_rate* is not a positive number.
+    """
+    missing = bucket.capacity - available(bucket, now)
+    its = empty(capacity, refill_rate, now)
+    return attrs.evolve(its, units=max(0, capacity - missing) * its.units_per_token)
+
+
 def take(bucket: TokenBucket, now: float, cost: int) -> tuple[TokenBucket, Take]:
     """Take *cost* tokens if there are so many now, otherwise say when there will be."""
     assert cost >= 0, "a negative cost would fill the bucket"

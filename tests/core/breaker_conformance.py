@@ -156,7 +156,8 @@ class Actor:
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self.now = 0
-        self.board = Board(providers={"p": ProviderBoard("p", 8)})
+        its = ProviderBoard("p", 8, policy=policy_of(rules), by_model=rules.by_model)
+        self.board = Board(providers={"p": its})
         self.events = list[Event]()
         self.crash(self.now)
 
@@ -164,11 +165,9 @@ class Actor:
         self.now = now
         self.actor = CircuitBreaker(
             "p",
-            policy_of(self.rules),
             self.board.providers["p"],
             self.board.eras,
             self.events.append,
-            self.rules.by_model,
             self.rules.models_max,
             lambda: float(self.now),
         )

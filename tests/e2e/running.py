@@ -218,6 +218,7 @@ async def open_duck(
     limits: ServerLimits | None = None,
     limit: float = 30.0,
     may_crash: bool = False,
+    state_dir: Path | None = None,
     **more: Any,
 ) -> AsyncGenerator[Duck]:
     """Run a daemon with these providers; *more* are further parts of its config.
@@ -237,7 +238,11 @@ async def open_duck(
         socket = Path(folder, "d", "duckd.sock")
         with trio.fail_after(limit), ExitStack() as closing:
             async with open_daemon(
-                config, socket, providers=instances, limits=limits
+                config,
+                socket,
+                providers=instances,
+                limits=limits,
+                state_dir=state_dir,
             ) as daemon:
                 duck = Duck(daemon, socket, written, closing)
                 yield duck

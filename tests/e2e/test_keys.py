@@ -15,6 +15,7 @@ import trio
 
 from duckservice.config import (
     AuthConfig,
+    CacheConfig,
     Config,
     ConfigError,
     PriceConfig,
@@ -316,41 +317,30 @@ async def test_what_needs_a_restart_is_named_and_left_as_it_is():
         by_key(A=OK, B=OK) as up,
         reloading(with_keys(up, api_key=Secret(A))) as (duck, file),
     ):
-        changed(file, api_key=Secret(B), priority=7)
-        file.config = attrs.evolve(
-            file.config,
-            providers={
-                **file.config.providers,
-                "new": provider("new", "openai", "http://127.0.0.1:9"),
-            },
-            retry=RetryConfig(max_attempts=9, base_delay=0.0, max_delay=0.0),
-        )
+        changed(file, api_key=Secret(B))
+        file.config = attrs.evolve(file.config, cache=CacheConfig(enabled=True))
         for expected in (["providers.up.api_key"], []):
             answer = await reload(duck)
             assert answer["changed"] == expected
-            assert answer["needs_restart"] == [
-                "retry.max_attempts",
-                "providers.up.priority",
-                "providers.new",
-            ]
-        await duck.post(CHAT, ASK)
-        assert up.keys == [B]
+            assert answer["needs_restart"] == ["cache.enabled"]
+        for _ in range(2):
+            assert (await duck.post(CHAT, ASK)).headers["duck-cache"] == "miss"
+        assert up.keys == [B, B]
 
 
 async def test_a_new_key_for_another_address_is_not_sent_to_the_old_one():
     async with (
         by_key(A=OK) as up,
+        by_key(B=OK) as elsewhere,
         reloading(with_keys(up, api_key=Secret(A))) as (duck, file),
     ):
-        changed(file, api_key=Secret(B), base_url="https://elsewhere.example/v1")
-        answer = await reload(duck)
-        assert answer["changed"] == []
-        assert answer["needs_restart"] == [
-            "providers.up.api_key",
-            "providers.up.base_url",
-        ]
         await duck.post(CHAT, ASK)
-        assert up.keys == [A]
+        url = f"{elsewhere.upstream.base_url}/v1"
+        changed(file, api_key=Secret(B), base_url=url)
+        answer = await reload(duck)
+        assert answer["changed"] == ["providers.up.api_key", "providers.up.base_url"]
+        await duck.post(CHAT, ASK)
+        assert (up.keys, elsewhere.keys) == ([A], [B])
 
 
 async def test_a_config_that_is_refused_changes_nothing():
