@@ -46,6 +46,7 @@ from duckservice.metering import Meter
 from duckservice.permissions import at_rest
 from duckservice.providers.request_context import KeyRest, Sending
 from duckservice.providers.sending import may_be_accepted
+from duckservice.request_story import operation_of
 from duckservice.spending import (
     likely_cost,
     likely_usage,
@@ -292,6 +293,9 @@ class Attempt:
                 estimated=usage.estimated,
                 error=None if error is None else self._loggable(error),
                 upstream_status=None if error is None else error.upstream_status,
+                operation=operation_of(self.request),
+                served_model=self.meter.model,
+                pieces=self.meter.pieces,
             )
         )
 

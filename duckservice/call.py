@@ -114,6 +114,8 @@ class CallOptions:
     kept in its place (``refresh``), or the cache is to be left alone (``off``)."""
     watch: AttemptWatch | None = attrs.field(default=None, eq=False, repr=False)
     """Who is told of each attempt before it is sent."""
+    traceparent: str = ""
+    """W3C's header, for the trace that the request is a part of; no provider gets it."""
 
 
 @attrs.define(kw_only=True)

@@ -146,6 +146,11 @@ class HeaderValue:
 
 
 @attrs.frozen
+class HeaderSecret:
+    """The value of an HTTP header that is a secret; there may be blanks in it."""
+
+
+@attrs.frozen
 class BaseUrl:
     """An http or https URL without user, query or fragment."""
 
@@ -483,6 +488,29 @@ class LogConfig:
 
 
 @attrs.frozen(kw_only=True)
+class TelemetryConfig:
+    """Where traces and metrics are sent, by OpenTelemetry's protocol."""
+
+    otlp_endpoint: Annotated[str, BaseUrl()] = ""
+    """Empty: nowhere, unless the environment names one."""
+    headers: Mapping[
+        Annotated[str, HeaderName()], Annotated[Secret, HeaderSecret()]
+    ] = attrs.field(factory=dict[str, Secret])
+    service_name: Annotated[str, Text(chars_max=256, empty=True)] = ""
+    """Empty: what the environment says, else ``duckd``."""
+    traces: bool = True
+    metrics: bool = True
+    sample_ratio: Annotated[float, Number(1)] | None = None
+    """Which part of the traces that no client has begun is sent."""
+    export_interval: Seconds = 10.0
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is sent."""
+        return bool(self.otlp_endpoint) and (self.traces or self.metrics)
+
+
+@attrs.frozen(kw_only=True)
 class Config:
     """The whole of config.toml."""
 
@@ -497,6 +525,7 @@ class Config:
     cache: CacheConfig = attrs.field(factory=CacheConfig)
     budgets: Mapping[str, BudgetConfig] = attrs.field(factory=dict[str, BudgetConfig])
     log: LogConfig = attrs.field(factory=LogConfig)
+    telemetry: TelemetryConfig = attrs.field(factory=TelemetryConfig)
     warnings: tuple[str, ...] = not_a_key(())
     """What was accepted, but should be known; free of secrets."""
     is_default: bool = not_a_key(default=False)

@@ -56,6 +56,12 @@ class AttemptEnded:
     """What went wrong; None where only the provider's own words say it, because
     they may quote a prompt (``log.debug_bodies`` lets them through)."""
     upstream_status: int | None = None
+    operation: str = ""
+    """As in `RequestStarted`."""
+    served_model: str = ""
+    """What the provider says has answered; empty: it does not say."""
+    pieces: int = 0
+    """In which the reply came, if it was streamed; 0: it came whole, or not at all."""
 
 
 @attrs.frozen(kw_only=True)
@@ -141,6 +147,10 @@ class RequestStarted:
     priority: str = "normal"
     submitter: int | None = None
     """The uid of whoever has sent it."""
+    runs_job: bool = False
+    """Whether it is a run of a durable job, and no client waits for it."""
+    traceparent: str = ""
+    """What the client says of its trace, as it came; it is for `duckservice.otel`."""
 
 
 @attrs.frozen(kw_only=True)

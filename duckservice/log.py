@@ -29,11 +29,12 @@ from duckservice.redaction import (
     holds_secret,
     redact,
     register_config,
+    register_environment,
     register_secret,
 )
 from duckservice.terminal import CONTROLS, escape_controls
 
-__all__ = ["register_config", "register_secret", "setup"]
+__all__ = ["register_config", "register_environment", "register_secret", "setup"]
 
 Event: TypeAlias = MutableMapping[str, Any]
 
@@ -43,7 +44,7 @@ _LEVELS: Final = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-_SILENCED: Final = ("httpx", "httpcore", "hpack")
+_SILENCED: Final = ("httpx", "httpcore", "hpack", "opentelemetry", "urllib3")
 _CHARS_MAX: Final = 16 * 1024
 _DEPTH_MAX: Final = 8
 _PLAIN: Final = frozenset({int, float, bool, type(None)})

@@ -12,6 +12,7 @@ from duckservice.completion import (
     Chunk,
     ReasoningDelta,
     RefusalDelta,
+    Started,
     TextDelta,
     ToolCallDelta,
     Usage,
@@ -27,10 +28,15 @@ class Meter:
     reported: Usage = attrs.field(factory=Usage)
     first_content: float | None = None
     """When the first of the reply itself was here, after what only announces it."""
+    model: str = ""
+    """What the provider says is answering."""
+    pieces: int = 0
+    """In which the stream came: chunks that arrive together are one."""
     _chars: int = 0
 
     def read(self, batch: Sequence[Chunk]) -> None:
         """Take note of some chunks."""
+        self.pieces += 1
         for chunk in batch:
             if isinstance(chunk, TextDelta | ReasoningDelta | RefusalDelta):
                 self._chars += len(chunk.text)
@@ -38,6 +44,8 @@ class Meter:
                 self._chars += len(chunk.arguments)
             elif isinstance(chunk, UsageReport):
                 self.reported = chunk.usage
+            elif isinstance(chunk, Started):
+                self.model = chunk.model
         # A call without arguments is content, too.
         if self.first_content is None and (
             self._chars or any(isinstance(chunk, ToolCallDelta) for chunk in batch)

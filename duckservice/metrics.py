@@ -10,6 +10,7 @@ nobody scrapes pays for the counting alone, and never imports prometheus-client.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, final
 
 import attrs
@@ -37,6 +38,8 @@ class Metrics:
     """What /metrics shows."""
 
     tally: Tally = attrs.field(factory=Tally)
+    spans: Callable[[], Mapping[str, int]] = dict[str, int]
+    """Tells what has become of the spans for a collector, where there is one."""
     _lag: Histogram = attrs.field(factory=lambda: Histogram(COMMITS))
     _since: float = attrs.field(factory=trio.current_time)
     _look_until: float = 0.0
@@ -59,6 +62,7 @@ class Metrics:
                 tally=self.tally,
                 lag=self._lag,
                 since=self._since,
+                spans=self.spans(),
             )
         )
         return await trio.to_thread.run_sync(_render, samples, accept)

@@ -57,6 +57,8 @@ class Sources:
     lag: Histogram
     since: float
     """When the service was started, on trio's clock."""
+    spans: Mapping[str, int]
+    """What has become of the spans for a collector; empty: there is none."""
 
 
 async def read_samples(sources: Sources) -> _Read:
@@ -71,6 +73,9 @@ async def read_samples(sources: Sources) -> _Read:
         **_of_money(service, tally.models),
         **_of_tree(service),
         **_of_events(service),
+        "duck_telemetry_spans_total": [
+            ((result,), count) for result, count in sources.spans.items()
+        ],
         "duck_loop_lag_seconds": [((), sources.lag.copy())],
         **waited,
     }

@@ -153,6 +153,12 @@ METRICS: Final = (
     ),
     _metric("events_total", "counter", "", "Events for /v1/events since the start."),
     _metric("event_readers", "gauge", "", "Who follows /v1/events."),
+    _metric(
+        "telemetry_spans_total",
+        "counter",
+        "result",
+        "Spans for an OpenTelemetry collector: sent, lost; absent where there is none.",
+    ),
 )
 
 

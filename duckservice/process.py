@@ -39,7 +39,12 @@ from duckservice.gateway.activation import (
     take_inherited,
 )
 from duckservice.hardening import harden, scrub
-from duckservice.log import register_config, setup as setup_log
+from duckservice.log import (
+    register_config,
+    register_environment,
+    setup as setup_log,
+)
+from duckservice.otel.settings import HEADERS, with_environment
 from duckservice.paths import EXIT_CONFIG, EXIT_UNAVAILABLE, StartupError
 from duckservice.providers.prices import load_price_list
 from duckservice.standard_error import PatientOutput, open_standard_streams
@@ -84,7 +89,9 @@ def _main(options: argparse.Namespace, output: PatientOutput) -> int:
     config = _load(options.config, environ)
     setup_log(config.log, cast("TextIO", output))
     register_config(config)
+    register_environment(environ)
     scrub(os.environ, config)
+    os.environ.pop(HEADERS, None)  # they are in the config now, and may be secret
     socket = inherited.path if inherited else _socket_path(options.socket, config)
     if inherited:
         say_who_may_connect(socket)
@@ -124,8 +131,8 @@ def _parser() -> argparse.ArgumentParser:
 def _load(flag: str | None, environ: Mapping[str, str]) -> Config:
     found = paths.config_path(environ, flag=flag)
     if found is None or (not found.explicit and not found.path.exists()):
-        return load(None, environ)
-    return load(found.path, environ)
+        return with_environment(load(None, environ), environ)
+    return with_environment(load(found.path, environ), environ)
 
 
 def _socket_path(flag: str | None, config: Config) -> Path:

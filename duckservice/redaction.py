@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import quote
 
@@ -30,6 +30,12 @@ _TRACES: Final = (
 SECRET_NAME: Final = re.compile("auth|cookie|key|secret|token", re.IGNORECASE)
 """It is in the name of a header whose value is secret."""
 
+_SECRET_VARIABLES: Final = re.compile(
+    r"(?:AWS|AZURE|GOOGLE)_(?:\w+_)?"
+    r"(?:KEY|SECRET|PASSWORD|TOKEN|BEARER_TOKEN_\w+|AUTHORIZATION_TOKEN)"
+    r"|IDENTITY_HEADER|MSI_SECRET"  # of Azure's managed identities
+)
+
 _registered: set[str] = set()
 
 
@@ -46,6 +52,23 @@ def register_config(config: Config) -> None:
         register_secret(secret)
 
 
+def register_environment(environ: Mapping[str, str]) -> None:
+    """Have all `environment_secrets` of *environ* redacted."""
+    for secret in environment_secrets(environ):
+        register_secret(secret)
+
+
+def environment_secrets(environ: Mapping[str, str]) -> Iterator[Secret]:
+    """Yield what adapters and the clouds' libraries take from *environ* as secrets.
+
+    No config names these variables: they are known by what AWS, Azure and Google call
+    theirs. One that names a file (``..._FILE``) holds no secret.
+    """
+    for name, value in environ.items():
+        if value and _SECRET_VARIABLES.fullmatch(name):
+            yield Secret(value)
+
+
 def secrets_of(config: Config) -> Iterator[Secret]:
     """Yield every secret in *config*, and what headers named like a key carry."""
     for provider in config.providers.values():
@@ -55,6 +78,8 @@ def secrets_of(config: Config) -> Iterator[Secret]:
         for name, value in provider.headers.items():
             if SECRET_NAME.search(name):
                 yield Secret(value)
+    for secret in config.telemetry.headers.values():
+        yield from (secret, *map(Secret, secret.reveal().split()[1:]))
 
 
 def masked(key: str) -> str:

@@ -45,6 +45,8 @@ class RequestStory:
                 model="" if request is None else request.model,
                 priority=options.priority,
                 submitter=None if by is None else by.uid,
+                runs_job=options.watch is not None,
+                traceparent=options.traceparent,
             )
             emit(begin)
         return cls(emit, call, begin, trio.current_time())

@@ -59,6 +59,7 @@ from duckservice.store_status import no_answer, store_status
 from duckservice.tree import GATEWAY, Guarded, Seams, make_parts, tree
 from supervisors import (
     ChildNotFound,
+    ChildSpec,
     Node,
     Supervisor,
     child,
@@ -442,10 +443,21 @@ async def open_running(
         ]
         at = len(children) - (gateway is not None)
         children[at:at] = more
+        if config.telemetry.enabled:
+            # First, so that it is told of all the others' ends.
+            children.insert(0, _telemetry(service, hub, metrics))
         spec = attrs.evolve(spec, children=children)
         async with open_supervisor(spec, on_event=seams.emit) as root:
             service.root = root
             yield service
+
+
+def _telemetry(service: RunningService, hub: EventHub, metrics: Metrics) -> ChildSpec:
+    from duckservice.otel.exporter import Exporter, telemetry_child  # noqa: PLC0415 - an extra, which only those need who have switched it on
+
+    exporter = Exporter.of(lambda: service.config, hub)
+    metrics.spans = exporter.counts
+    return telemetry_child(exporter)
 
 
 def _to_all(*sinks: EventSink) -> EventSink:
@@ -529,6 +541,7 @@ async def _provider(guarded: Guarded, cost: int | None) -> Json:
         "limiter": {
             "available": limiter.requests_available,
             "tokens_available": limiter.tokens_available,
+            "limits": _limits(config),
             "waiting": limiter.waiting,
             "blocked_s": None
             if limiter.blocked_until is None
@@ -537,6 +550,15 @@ async def _provider(guarded: Guarded, cost: int | None) -> Json:
             "told": {its.model: _told_limits(its) for its in limiter.told},
         },
         **await performance_fields(its.performance),
+    }
+
+
+def _limits(config: ProviderConfig) -> Json:
+    """Return what is configured, for comparison with what is left of it."""
+    return {
+        "requests_per_minute": config.limits.requests_per_minute,
+        "tokens_per_minute": config.limits.tokens_per_minute,
+        "burst": None if config.rate_limit is None else config.rate_limit.capacity,
     }
 
 

@@ -320,6 +320,7 @@ async def _whole(attempt: Attempt, ask: Callable[[R], Awaitable[W]], request: R)
         await attempt.begin()
         reply = await ask(request)
         attempt.answered()
+        attempt.meter.model = reply.model
         attempt.succeeded(reply.usage)
     return reply
 

@@ -34,6 +34,7 @@ SEE: Final[Mapping[str, str]] = {
     "routing": "routing.md",
     "cache": "cache.md",
     "budgets": "budgets.md",
+    "telemetry": "opentelemetry.md",
 }
 """Where more is said of a table."""
 
@@ -133,6 +134,7 @@ _PLAIN: Final[Mapping[type, str]] = {
     values.Money: "US dollars",
     values.HeaderName: "text",
     values.HeaderValue: "text",
+    values.HeaderSecret: "a [secret](#secrets)",
     values.BaseUrl: "a URL",
 }
 

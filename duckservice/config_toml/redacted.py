@@ -15,6 +15,7 @@ from duckservice.config import (
     PriceConfig,
     ProviderConfig,
     Secret,
+    TelemetryConfig,
 )
 from duckservice.redaction import MARK, redact
 
@@ -40,7 +41,7 @@ def _table(value: Any) -> dict[str, Any]:
             del table["name"]
             table = {key: shown for key, shown in table.items() if shown != ""}
             table["headers"] = dict.fromkeys(value.headers, MARK)
-        case AuthConfig():
+        case AuthConfig() | TelemetryConfig():
             table = {key: shown for key, shown in table.items() if shown != ""}
         case PriceConfig():
             # Numbers, as in the file; only the values themselves are exact.

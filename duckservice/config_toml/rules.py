@@ -22,7 +22,7 @@ from duckservice.config import (
     StoreConfig,
     base_url_of,
 )
-from duckservice.config_toml import budget_rules, provider_rules
+from duckservice.config_toml import budget_rules, provider_rules, telemetry_rules
 from duckservice.config_toml.budget_rules import budget_warnings
 from duckservice.config_toml.effect_warnings import effect_warnings
 from duckservice.config_toml.fallback_warnings import fallback_warnings
@@ -145,6 +145,7 @@ _RULES: Final[Mapping[type, tuple[Rule, ...]]] = {
     CacheConfig: ((frozenset({"enabled", "max_bytes"}), _cache),),
     **provider_rules.RULES,
     **budget_rules.RULES,
+    **telemetry_rules.RULES,
 }
 
 
@@ -158,6 +159,7 @@ def warnings(config: Config, tables: Mapping[str, Any]) -> Iterator[str]:
     yield from effect_warnings(config, tables)
     yield from _store_warnings(config.store)
     yield from _cache_warnings(config)
+    yield from telemetry_rules.telemetry_warnings(config.telemetry)
     if config.service.token_file is not None and not config.service.http:
         yield "service.token_file has no effect without service.http"
 

@@ -44,8 +44,17 @@ def is_literal(value: object) -> bool:
     return isinstance(value, str) and not value.startswith(_REFERENCES)
 
 
-def resolve(sources: Sources, value: object) -> Secret | None:
-    """Return the key that *value* refers to; None for a default that is empty."""
+def resolve(sources: Sources, value: object, *, blanks: bool = False) -> Secret | None:
+    """Return the key that *value* refers to; None for a default that is empty.
+
+    *blanks* says whether there may be any in it, as in a header's ``Bearer …``.
+    """
+    found = _find(sources, value)
+    return None if found is None else _secret(*found, blanks=blanks)
+
+
+def _find(sources: Sources, value: object) -> tuple[str, str] | None:
+    """Return the key and where it was found; None for a default that is empty."""
     if not isinstance(value, str):
         raise Refused("something else than a string (not shown)", _ALLOWED)
     kind, _, rest = value.partition(":")
@@ -53,9 +62,9 @@ def resolve(sources: Sources, value: object) -> Secret | None:
         case "env" if value != kind:
             return _from_environ(sources.environ, rest)
         case "file" if value != kind:
-            return _secret(_from_file(sources.environ, rest), "the file")
+            return _from_file(sources.environ, rest), "the file"
         case "credential" if value != kind:
-            return _secret(_from_credentials(sources.environ, rest), "the credential")
+            return _from_credentials(sources.environ, rest), "the credential"
         case _:
             return _literal(sources, value)
 
@@ -80,9 +89,9 @@ def read_token(path: Path) -> Secret:
     return _secret(token, "the file")
 
 
-def _literal(sources: Sources, value: str) -> Secret:
+def _literal(sources: Sources, value: str) -> tuple[str, str]:
     if sources.literal:
-        return _secret(value, "the value")
+        return value, "the value"
     raise Refused(
         "a literal key (not shown)",
         _ALLOWED,
@@ -90,14 +99,14 @@ def _literal(sources: Sources, value: str) -> Secret:
     )
 
 
-def _from_environ(environ: Mapping[str, str], reference: str) -> Secret | None:
+def _from_environ(environ: Mapping[str, str], reference: str) -> tuple[str, str] | None:
     name, colon, default = reference.partition(":")
     if not _VARIABLE.fullmatch(name):
         raise Refused("no name of a variable after env: (not shown)", _ALLOWED)
     if value := environ.get(name):
-        return _secret(value, f"the variable {redact(name)}")
+        return value, f"the variable {redact(name)}"
     if colon:
-        return _secret(default, "the default") if default else None
+        return (default, "the default") if default else None
     state = "empty" if name in environ else "not set"
     name = redact(name)
     raise Refused(
@@ -171,11 +180,14 @@ def _check(status: os.stat_result, where: str, *, private: bool) -> None:
         )
 
 
-def _secret(value: str, where: str) -> Secret:
-    if 0 < len(value) <= _KEY_CHARS_MAX and all("!" <= c <= "~" for c in value):
+def _secret(value: str, where: str, *, blanks: bool = False) -> Secret:
+    least = " " if blanks else "!"
+    if 0 < len(value) <= _KEY_CHARS_MAX and all(least <= c <= "~" for c in value):
         return Secret(value)
-    problem = "nothing" if not value else "spaces, control or other characters"
+    kinds = "control or other" if blanks else "spaces, control or other"
+    problem = "nothing" if not value else f"{kinds} characters"
     raise Refused(
         f"{problem} in {where} (not shown)",
-        f"1 to {_KEY_CHARS_MAX} characters of printable ASCII without spaces",
+        f"1 to {_KEY_CHARS_MAX} characters of printable ASCII"
+        + ("" if blanks else " without spaces"),
     )

@@ -52,12 +52,20 @@ def structure(tables: Mapping[str, Any], sources: secrets.Sources) -> Config:
 
 def _converter(sources: secrets.Sources) -> Converter:
     converter = Converter(detailed_validation=True)
+
+    def header_secret(value: Any, _: Any) -> Secret | None:
+        return secrets.resolve(sources, value, blanks=True)
+
+    def header_secret_hook(_kind: Any, _: Converter) -> Hook:
+        return header_secret
+
     for is_kind, factory in (
         (attrs.has, _class_hook),
         (_is_array, _array_hook),
         (_is_mapping, _mapping_hook),
         (_is_literal, _literal_hook),
         (_is_marked, _scalar_hook),
+        (_is_header_secret, header_secret_hook),
     ):
         converter.register_structure_hook_factory(is_kind, factory)
 
@@ -78,6 +86,11 @@ def _scalar_hook(kind: Any, _: Converter) -> Hook:
     marker = kind.__metadata__[0]
     check = _SCALARS[type(marker)]
     return lambda value, _kind: check(marker, value)
+
+
+def _is_header_secret(kind: Any) -> bool:
+    its = getattr(kind, "__metadata__", ())
+    return any(isinstance(marker, values.HeaderSecret) for marker in its)
 
 
 def _is_literal(kind: Any) -> bool:
@@ -134,7 +147,9 @@ def _mapping_hook(kind: Any, converter: Converter) -> Hook:
     read = provider if value_kind is ProviderConfig else pair
 
     def mapping(value: Any, _kind: Any) -> dict[Any, Any]:
-        return dict(_each(_table(value).items(), read))
+        found = _each(_table(value).items(), read)
+        # As in an array: there is no such header.
+        return {key: its for key, its in found if its is not None}
 
     return mapping
 

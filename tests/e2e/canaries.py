@@ -32,7 +32,7 @@ ENVIRON: Final = {
     for name in (
         *("CANARY_API_KEY", "CANARY_LIST_KEY", "CANARY_OAUTH_SECRET"),
         *("CANARY_REFRESH", "CANARY_ENTRA", "CANARY_AWS_ID", "CANARY_AWS_SECRET"),
-        *("CANARY_AWS_SESSION", "CANARY_GEMINI", "CANARY_AZURE"),
+        *("CANARY_AWS_SESSION", "CANARY_GEMINI", "CANARY_AZURE", "CANARY_OTLP"),
     )
 }
 LITERALS: Final = {
@@ -119,6 +119,10 @@ drain_grace = "1s"
 level = "debug"
 format = "json"
 debug_bodies = true
+[telemetry]
+otlp_endpoint = "{url}"
+headers = {{ Authorization = "env:CANARY_OTLP" }}
+export_interval = "100ms"
 [retry]
 max_attempts = 2
 base_delay = "1ms"
@@ -209,6 +213,8 @@ class Echo:
     faults: set[tuple[str, str]] = attrs.field(factory=set)
     """Of which providers, and which."""
     tokens: int = 0
+    exports: int = 0
+    """Of telemetry; all faults in turn."""
 
     def __len__(self) -> int:
         return 1_000_000
@@ -219,6 +225,9 @@ class Echo:
         if request.line.startswith("POST /token"):
             self.tokens += 1
             return [_json(_token(request))]
+        if request.line.startswith(("POST /v1/traces", "POST /v1/metrics")):
+            self.exports += 1
+            return _acts(FAULTS[self.exports % len(FAULTS)], request, self.elsewhere)
         found = re.search(rb"([a-z]+)-fault-([a-z-]+)", request.head + request.body)
         if found is None:
             return _acts("page", request, self.elsewhere)

@@ -294,6 +294,7 @@ async def test_no_secret_of_the_config_is_in_any_byte_that_the_daemon_writes(
     everywhere = {(name, fault) for name in PROVIDERS for fault in FAULTS}
     assert everywhere <= echo.faults
     assert echo.tokens > 4
+    assert echo.exports > len(FAULTS)
     assert len(first.events("attempt")) > 5 * len(everywhere)
     assert run.leaks() == {}
     assert set(PROJECT.glob("core*")) == before

@@ -30,6 +30,7 @@ IDEMPOTENCY_KEY_CHARS_MAX = 255
 DEADLINE_SECONDS_MAX = 366 * 86_400
 BETAS_MAX = 32
 BETA_CHARS_MAX = 128
+TRACEPARENT_CHARS_MAX = 256
 
 _UNDERSTOOD = {
     b"duck-priority": "Duck-Priority",
@@ -41,6 +42,7 @@ _UNDERSTOOD = {
     b"idempotency-key": "Idempotency-Key",
     b"content-type": "Content-Type",
     b"content-encoding": "Content-Encoding",
+    b"traceparent": "Traceparent",
 }
 _JSON = re.compile(r"(application|text)/([\w.+-]+\+)?json\s*(;.*)?", re.IGNORECASE)
 _DECIMAL = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,12}))?")
@@ -82,6 +84,7 @@ def read_options(
         or new_request_id(),
         submitter=submitter,
         cache=cast("CacheUse", cache or "use"),
+        traceparent=given.get("Traceparent", ""),
     )
 
 
@@ -157,6 +160,9 @@ def _collect(headers: Iterable[Header]) -> dict[str, str]:
         name = _UNDERSTOOD.get(raw_name)
         if name is None:
             continue
+        if name == "Traceparent":
+            given[name] = "" if name in given else _traceparent(raw_value)
+            continue
         if name in given:
             raise _bad(name, "is given twice")
         try:
@@ -164,6 +170,13 @@ def _collect(headers: Iterable[Header]) -> dict[str, str]:
         except UnicodeDecodeError:
             raise _bad(name, "is not UTF-8") from None
     return given
+
+
+def _traceparent(value: bytes) -> str:
+    """Return it as it is; nothing where it is wrong, for that fails no request."""
+    if len(value) > TRACEPARENT_CHARS_MAX or not value.isascii():
+        return ""
+    return value.decode()
 
 
 def _check_body(given: Mapping[str, str]) -> None:

@@ -71,6 +71,12 @@ PARAMETERS: Final[Mapping[str, Json]] = {
         string(pattern=VISIBLE, minLength=1, maxLength=REQUEST_ID_CHARS_MAX),
         "Yours comes back, and is in the log.",
     ),
+    "Traceparent": _header(
+        "traceparent",
+        string(),
+        "The trace that the request is a part of, as W3C's Trace Context has it; one"
+        " that is wrong is ignored.",
+    ),
     "Prefer": _header(
         "Prefer",
         string(pattern=r"^wait=[0-9]{1,9}(\.[0-9]{1,9})?$"),
@@ -97,6 +103,7 @@ OF_REQUESTS: Final = (
     "Duck-Cache",
     "Idempotency-Key",
     "X-Request-Id",
+    "Traceparent",
 )
 """Those that are understood wherever a request is made."""
 

@@ -134,6 +134,14 @@ SCHEMAS: Final[Mapping[str, Json]] = {
             "limiter": obj(
                 {
                     **_LEFT,
+                    "limits": obj(
+                        {
+                            "requests_per_minute": nullable(whole()),
+                            "tokens_per_minute": nullable(whole()),
+                            "burst": nullable(whole("The capacity of its bucket.")),
+                        },
+                        about="What is configured; null: no limit.",
+                    ),
                     "waiting": whole(),
                     "blocked_s": nullable(number(least=None)),
                     "keys": array(
