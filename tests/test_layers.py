@@ -31,6 +31,7 @@ ABOVE_THE_CORE = JOBS | {
     "duckservice.process",
     "duckservice.gateway",
     "duckservice.cli",
+    "duckservice.dashboard",
 }
 IO = {"trio", "httpx", "httpcore", "httptools", "structlog", "starlette"}
 #: The engines: whoever keeps something asks for the protocol, `store.base`.
@@ -38,6 +39,7 @@ ENGINES = {"sqlite3", "duckservice.store.memory", "duckservice.store.sqlite"}
 #: What is above jobs: they neither know who asks for them nor what starts them.
 ABOVE_JOBS = {
     "duckservice.cli",
+    "duckservice.dashboard",
     "duckservice.daemon",
     "duckservice.process",
     "duckservice.gateway.app",
@@ -61,6 +63,20 @@ FORBIDDEN = {
     | ABOVE_THE_CORE
     | {"duckservice.config", "duckservice.providers", "duckservice.tree"},
     "duckservice/store/decisions.py": PURE,
+    # A client like any other.
+    "duckservice/dashboard": ENGINES
+    | {
+        "httpx",
+        "starlette",
+        "supervisors",
+        "duckservice.actors",
+        "duckservice.daemon",
+        "duckservice.gateway.app",
+        "duckservice.providers",
+        "duckservice.running",
+        "duckservice.service",
+        "duckservice.store",
+    },
     "duckservice/actors": ENGINES
     | JOBS
     | {

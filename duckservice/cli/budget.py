@@ -30,7 +30,7 @@ _DISPENSABLE: Final = ("", "OF", "ENDS", "WINDOW", "RESERVED")
 _WHOLE: Final = ("BUDGET", "USED", "SPENT", "LEFT", "LIMIT")
 _NUMBERS: Final = ("USED", "SPENT", "RESERVED", "LEFT", "LIMIT")
 _BAR: Final = 10
-_NEARLY: Final = 80
+NEARLY: Final = 80
 """Percent of a limit from which on it is shown in another colour."""
 
 
@@ -46,6 +46,9 @@ def run(session: Session) -> int:
         answer = {"budgets": [_named(answer["budgets"], session.options.name)]}
     if session.options.json:
         session.out.json(answer)
+        return OK
+    if not answer["budgets"]:
+        session.out.note("no budget is configured: what may be spent has no limit")
         return OK
     session.out.show(
         fitted_table(
@@ -71,7 +74,7 @@ def _named(budgets: list[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
 
 def _row(its: Mapping[str, Any]) -> list[Any]:
     used = percent(its)
-    style = "red" if used >= 100 else "yellow" if used >= _NEARLY else ""
+    style = "red" if used >= 100 else "yellow" if used >= NEARLY else ""
     return [
         cell(its["name"]),
         cell(_of_whom(its["match"])),

@@ -8,7 +8,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from duckservice.cli.exits import OK
-from duckservice.cli.output import cell, table
+from duckservice.cli.narrow import fitted_table
+from duckservice.cli.output import cell
 from duckservice.cli.session import Session
 from duckservice.cli.text import count, money
 
@@ -20,6 +21,9 @@ _NUMBERS = (
     "ESTIMATED",
     "UNPRICED",
 )
+
+_DISPENSABLE = ("ESTIMATED", "UNPRICED", "OUTPUT TOKENS", "INPUT TOKENS")
+"""What a narrow terminal does without, in this order; `--json` has it all."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,23 +50,36 @@ def run(session: Session) -> int:
     if session.options.json:
         session.out.json(answer)
         return OK
-    result = table(answer["by"].upper(), *_NUMBERS, numbers=_NUMBERS)
-    for row in answer["rows"]:
-        result.add_row(*_row(row["key"], row))
+    rows = [_row(row["key"], row) for row in answer["rows"]]
     if answer["by"] != "total":
-        result.add_section()
-        result.add_row(*_row("total", answer["total"]), style="bold")
-    session.out.show(result)
+        rows.append(_row("total", answer["total"], "bold"))
+    by = answer["by"].upper()
+    session.out.show(
+        fitted_table(
+            (by, *_NUMBERS),
+            rows,
+            session.out.console().width,
+            dispensable=_DISPENSABLE,
+            whole=(by, "REQUESTS", "COST"),
+            numbers=_NUMBERS,
+            folds=by,
+        )
+    )
     return OK
 
 
-def _row(key: str, row: Mapping[str, Any]) -> list[Any]:
+def _row(key: str, row: Mapping[str, Any], style: str = "") -> list[Any]:
     return [
-        cell(key),
-        cell(count(row["requests"])),
-        cell(count(row["input_tokens"])),
-        cell(count(row["output_tokens"])),
-        cell(money(row["cost_usd"])),
-        cell(count(row["estimated"])),
-        cell(count(row["unpriced"])),
+        cell(key, style),
+        cell(count(row["requests"]), style),
+        cell(count(row["input_tokens"]), style),
+        cell(count(row["output_tokens"]), style),
+        cell(money(row["cost_usd"]), style),
+        cell(count(row["estimated"]), style or _warned(row["estimated"])),
+        cell(count(row["unpriced"]), style or _warned(row["unpriced"])),
     ]
+
+
+def _warned(number: int) -> str:
+    """Return the colour for requests of which the cost is not known exactly."""
+    return "yellow" if number else ""

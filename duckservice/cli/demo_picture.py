@@ -77,7 +77,7 @@ class _LivePicture:
         )
         parts = (
             Text(_TITLE, style="bold"), "", bar, "",
-            providers_table(status["providers"]), "", tree_picture(tree),
+            providers_table(status["providers"], {}), "", tree_picture(tree),
         )  # fmt: skip
         self._live.update(Group(*parts), refresh=True)
 

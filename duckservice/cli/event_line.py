@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Final, TypeAlias
+
+from duckservice.cli.text import elapsed, milliseconds, money
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -19,14 +22,22 @@ _QUIET: Final = {
 """What goes without saying; absent values do in any case."""
 _BAD: Final = frozenset({"open", "discarded", "expired", "gave_up", "failed"})
 _GOOD: Final = frozenset({"ok", "completed", "closed", "recovered"})
-_FIRST: Final = ("model", "provider", "actor", "budget", "job", "what", "state")
+_FIRST: Final = (
+    *("model", "provider", "actor", "budget", "outcome", "what", "was", "now", "state"),
+    *("reason", "job"),
+)
+"""What comes before the rest, in this order: a line may be cut at its end."""
+_MINUTE_MS: Final = 60_000
 
 
-def line_of(its: Fields) -> str:
-    """Return an event on one line: time, type, then what it tells."""
+def line_of(its: Fields, without: Collection[str] = ()) -> str:
+    """Return an event on one line: time, type, then what it tells.
+
+    The fields in *without* are left out.
+    """
     at = datetime.fromtimestamp(its["at"]).astimezone()
     word = f"{its['type']:<{_WIDTH}}"
-    return f"{at:%H:%M:%S} {word} {_text(its)}".rstrip()
+    return f"{at:%H:%M:%S} {word} {text_of(its, without)}".rstrip()
 
 
 def style_of(its: Fields) -> str:
@@ -51,7 +62,8 @@ def _style_of_outcome(its: Fields) -> str:
     return "yellow" if its.get("outcome") else ""
 
 
-def _text(its: Fields) -> str:
+def text_of(its: Fields, without: Collection[str] = ()) -> str:
+    """Return what an event tells, beside its time and its type."""
     if its["type"] == "gap":
         missed = its["missed"]
         return (
@@ -61,7 +73,9 @@ def _text(its: Fields) -> str:
         )
     names = sorted(its, key=lambda name: (_rank(name), name))
     return "  ".join(
-        f"{name}={_value(its[name])}" for name in names if _is_shown(name, its[name])
+        _field(name, its[name])
+        for name in names
+        if name not in without and _is_shown(name, its[name])
     )
 
 
@@ -73,6 +87,27 @@ def _is_shown(name: str, value: object) -> bool:
     if name in _HIDDEN or value is None:
         return False
     return name not in _QUIET or value != _QUIET[name]
+
+
+def _field(name: str, value: object) -> str:
+    """Return a field with its unit behind the number, and not in the name."""
+    match value:
+        case int() | float() if name.endswith("_ms"):
+            return f"{name.removesuffix('_ms')}={_time(value)}"
+        case int() | float() if name.endswith("_s"):
+            return f"{name.removesuffix('_s')}={_value(elapsed(value))}"
+        case str() if name.endswith("_usd"):
+            return f"{name.removesuffix('_usd')}={money(value)}"
+        case _:
+            return f"{name}={_value(value)}"
+
+
+def _time(value: float) -> str:
+    if value < 999.5:
+        return milliseconds(value)
+    return _value(
+        f"{value / 1000:.1f}s" if value < _MINUTE_MS else elapsed(value / 1000)
+    )
 
 
 def _value(value: object) -> str:

@@ -42,6 +42,9 @@ _COLUMNS: tuple[str, ...] = (
 )
 _DISPENSABLE = ("PRIORITY", "ATTEMPT", "MODEL")
 """What a narrow terminal does without, in this order; `duck show` has it all."""
+_NARROW = 70
+_NARROWER = ("COST", "WAITS FOR")
+"""With fewer columns than that, there is no room for these either."""
 _WHOLE = ("JOB", "STATE", "AGE", "COST")
 
 
@@ -74,7 +77,10 @@ def run(session: Session) -> int:
     if options.json:
         session.out.json(page)
         return OK
-    session.out.show(_table(page["jobs"], session.out.console().width))
+    if page["jobs"]:
+        session.out.show(_table(page["jobs"], session.out.console().width))
+    else:
+        session.out.note("there is no such job" if len(given) > 1 else "no jobs yet")
     if page["cursor"]:
         session.out.note(f"there are more: --cursor {page['cursor']}")
     return OK
@@ -87,8 +93,8 @@ def _table(jobs: list[Job], width: int) -> Table:
         _COLUMNS,
         [_row(job, now) for job in jobs],
         width,
-        dispensable=_DISPENSABLE,
-        whole=_WHOLE,
+        dispensable=(*_DISPENSABLE, *(_NARROWER if width < _NARROW else ())),
+        whole=[name for name in _WHOLE if width >= _NARROW or name not in _NARROWER],
         numbers=("AGE", "ATTEMPT", "COST"),
     )
 

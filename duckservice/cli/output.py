@@ -34,6 +34,26 @@ class Output:
         """Whether a person looks at stdout."""
         return self.stdout.isatty()
 
+    @property
+    def can_redraw(self) -> bool:
+        """Whether it is a terminal whose cursor can be moved."""
+        return self.on_terminal and self._environ.get("TERM", "") not in {"", "dumb"}
+
+    @property
+    def shows_unicode(self) -> bool:
+        """Whether what is beyond ASCII can be read there, by encoding and locale."""
+        encoding = getattr(self.stdout, "encoding", None) or "utf-8"
+        named = (self._environ.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
+        locale = next(filter(None, named), "").lower().replace("-", "")
+        return encoding.lower().startswith("utf") and (not locale or "utf8" in locale)
+
+    @property
+    def columns(self) -> int | None:
+        """How wide it is; None of a reader that is no terminal."""
+        if self.on_terminal or self._environ.get("COLUMNS", "").isdecimal():
+            return self.console().width
+        return None
+
     def data(self, text: str) -> None:
         """Write one line of data, as it is: the caller has made it safe."""
         self.stdout.write(text + "\n")

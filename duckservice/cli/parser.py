@@ -16,8 +16,8 @@ from duckservice.cli import (
     completion,
     config,
     cost,
+    dashboard,
     demo,
-    doctor,
     drain,
     events,
     follow,
@@ -38,7 +38,9 @@ from duckservice.cli import (
     tree,
     wait,
 )
+from duckservice.cli.doctor import command as doctor
 from duckservice.cli.session import Session
+from duckservice.cli.top import command as top
 
 
 class Command(NamedTuple):
@@ -65,6 +67,13 @@ COMMANDS: Final = (
     Command("release", "let jobs run that are held", release.arguments, release.run),
     Command("batch", "many requests in a file", batch.arguments, batch.run),
     Command("status", "how the daemon is", status.arguments, status.run),
+    Command("top", "the daemon, live, on one screen", top.arguments, top.run),
+    Command(
+        "dashboard",
+        "the daemon on a page in your browser",
+        dashboard.arguments,
+        dashboard.run,
+    ),
     Command("tree", "the supervision tree", tree.arguments, tree.run),
     Command("providers", "the providers", providers.arguments, providers.run),
     Command("models", "the models that can be asked", models.arguments, models.run),
@@ -80,7 +89,7 @@ COMMANDS: Final = (
     ),
     Command(
         "reload",
-        "read the config again, and take over new keys",
+        "read the config again, and take over what has changed",
         reload.arguments,
         reload.run,
     ),

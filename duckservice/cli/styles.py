@@ -8,7 +8,10 @@ _STYLES: Final = {
     "running": "green",
     "closed": "green",
     "ok": "green",
+    "completed": "green",
+    "executing": "green",
     "draining": "yellow",
+    "retryable": "yellow",
     "restarting": "yellow",
     "half_open": "yellow",
     "half-open": "yellow",
@@ -16,6 +19,10 @@ _STYLES: Final = {
     "open": "red",
     "stopped": "red",
     "failed": "red",
+    "discarded": "red",
+    "expired": "red",
+    "cancelled": "dim",
+    "suspended": "dim",
     "disabled": "dim",
 }
 

@@ -17,7 +17,7 @@ untouched, for there the kernel says who asks.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
 import structlog
@@ -27,6 +27,7 @@ from duckservice.call import Submitter
 from duckservice.config import Secret
 from duckservice.errors import PermissionDenied
 from duckservice.gateway.asgi import ASGIApp, Receive, Scope, Send
+from duckservice.gateway.loopback_names import LoopbackNames
 from duckservice.gateway.wire.errors import encode_error, family_of
 
 LOG_PERIOD: Final = 10.0
@@ -46,10 +47,8 @@ class LoopbackDoor:
         self, app: ASGIApp, *, host: str, port: int, token: Secret, owner: Submitter
     ) -> None:
         own = f"[{host}]" if ":" in host else host
-        hosts = {f"{name}:{port}" for name in (*_NAMES, own)}
         self._app = app
-        self._hosts = frozenset(host.encode() for host in hosts)
-        self._origins = frozenset(f"http://{host}".encode() for host in hosts)
+        self._names = LoopbackNames((*_NAMES, own), port)
         self._token = token.reveal().encode()
         self._owner = owner
         self._refused = 0
@@ -76,23 +75,18 @@ class LoopbackDoor:
         await self._app(scope, receive, send)
 
     def _refusal(
-        self, headers: Iterable[tuple[bytes, bytes]]
+        self, headers: Sequence[tuple[bytes, bytes]]
     ) -> tuple[int, str] | None:
-        hosts = list[bytes]()
+        stranger = self._names.refusal(headers)
+        if stranger is not None:
+            return 403, stranger
         known = False
         for name, value in headers:
-            if name == b"host":
-                hosts.append(value.lower())
-            elif name == b"origin":
-                if value.lower() not in self._origins:
-                    return 403, "this listener serves no pages of other sites (Origin)"
-            elif name == b"authorization":
+            if name == b"authorization":
                 scheme, given = value[: len(_BEARER)], value[len(_BEARER) :]
                 known |= scheme.lower() == _BEARER and self._is_token(given.strip())
             elif name == b"x-api-key":
                 known |= self._is_token(value)
-        if len(hosts) != 1 or hosts[0] not in self._hosts:
-            return 403, "this listener has another name (Host)"
         if not known:
             return 401, (
                 "the token is missing or wrong: send what is in service.token_file"

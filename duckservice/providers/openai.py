@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any, Final, final
-from urllib.parse import quote
 
 import attrs
 import msgspec
@@ -17,6 +16,7 @@ from duckservice.providers import openai_answer, openai_images, openai_request
 from duckservice.providers.answer_stream import AnswerStream, what_it_is
 from duckservice.providers.capabilities import Capabilities
 from duckservice.providers.failures import Classifier
+from duckservice.providers.model_segment import model_segment
 from duckservice.providers.openai_embeddings import OpenAIEmbeddings
 from duckservice.providers.openai_images import ImageVariant
 from duckservice.providers.openai_variant import OPENAI, OpenAIVariant
@@ -56,11 +56,15 @@ class Paths:
     health: str = "/models"
     """What to GET to see whether the server answers, and takes the key."""
 
-    def of(self, model: str, path: str) -> str:
-        """Return where *path* of *model* is."""
-        # A name of dots alone would lead out of its folder.
-        name = quote(model, safe="") if model.strip(".") else model.replace(".", "%2E")
-        return self.prefix.replace("{model}", name) + path + self.query
+    def of(self, model: str, path: str, provider: str) -> str:
+        """Return where *path* of *model* is.
+
+        Raises `ModelNotFound` for a name that would lead elsewhere.
+        """
+        prefix = self.prefix
+        if "{model}" in prefix:
+            prefix = prefix.replace("{model}", model_segment(model, provider))
+        return prefix + path + self.query
 
     @property
     def models(self) -> str:
@@ -93,7 +97,7 @@ class OpenAIDialect:
 
     def chat_path(self, request: ChatRequest, *, stream: bool) -> str:  # noqa: ARG002 - the protocol's
         """Return where chats are sent."""
-        return self.paths.of(request.model, "/chat/completions")
+        return self.paths.of(request.model, "/chat/completions", self.provider)
 
     @property
     def models_path(self) -> str:
@@ -114,7 +118,9 @@ class OpenAIDialect:
             provider=self.provider,
             errors=self.errors,
             variant=self.pictures,
-            path=lambda request: self.paths.of(request.model, openai_images.PATH),
+            path=lambda request: self.paths.of(
+                request.model, openai_images.PATH, self.provider
+            ),
         )
 
     @property
@@ -126,7 +132,9 @@ class OpenAIDialect:
             provider=self.provider,
             errors=self.errors,
             variant=self.variant,
-            path_of=lambda request: self.paths.of(request.model, "/embeddings"),
+            path_of=lambda request: self.paths.of(
+                request.model, "/embeddings", self.provider
+            ),
         )
 
     @property

@@ -9,7 +9,7 @@ import sqlite3
 
 import pytest
 
-from duckservice.cli import doctor_store
+from duckservice.cli.doctor import disk as doctor_disk
 from duckservice.cli.text import size
 from tests.cli.fake_daemon import STATUS
 
@@ -17,7 +17,6 @@ STORE = {
     "ok": True,
     "detail": None,
     "full": False,
-    "path": "/x/jobs.sqlite3",
     "sqlite": "3.51.3",
     "jobs": 3,
     "unfinished": 1,
@@ -33,12 +32,13 @@ STORE = {
 def doctor(duck, daemon):
     """Return what the doctor finds, by subject, where the store's status is *store*."""
     duck.socket.chmod(0o600)
+    path = duck.directory / ".local" / "state" / "duckd" / "jobs.sqlite3"
 
     def findings(status=0, **store):
         daemon.answers["GET /v1/status"] = {
             **STATUS,
             "jobs": {"available": 1, "completed": 2, "expired": 0},
-            "store": {**STORE, **store},
+            "store": {"path": str(path), **STORE, **store},
         }
         ended = duck("doctor", "--json")
         assert ended.status == status
@@ -76,7 +76,7 @@ def test_a_store_that_fails_is_a_failure_in_its_own_words(doctor):
 
 def test_a_store_that_is_full_says_which_limit_it_is(doctor):
     found = doctor(1, full=True)
-    assert "store.max_bytes" in found["store"]["detail"]
+    assert "store.max_bytes" in found["store"]["advice"]
 
 
 def test_a_store_in_memory_is_told_so(doctor):
@@ -100,7 +100,7 @@ def test_an_sqlite_with_the_fault_is_warned_about_for_other_programs(
     finding = doctor(sqlite=version)["sqlite"]
     assert finding["verdict"] == verdict
     assert version in finding["detail"]
-    assert ("no other program" in finding["detail"]) == (verdict == "warning")
+    assert ("no other program" in finding["advice"]) == (verdict == "warning")
     assert "daemon's" in finding["detail"], "the one that has the store counts"
 
 
@@ -146,7 +146,7 @@ def test_a_disk_with_little_room_is_warned_about(
     doctor, state, monkeypatch, free, verdict
 ):
     usage = shutil.disk_usage(state)._replace(free=free)
-    monkeypatch.setattr(doctor_store.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(doctor_disk.shutil, "disk_usage", lambda _: usage)
     found = doctor()["disk"]
     assert found["verdict"] == verdict
     assert size(free) in found["detail"]

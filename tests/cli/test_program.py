@@ -44,7 +44,7 @@ def test_an_answer_that_is_not_json_is_no_daemon(duck, daemon):
 
 def test_usage_is_2_and_lists_what_there_is(duck, capsys):
     assert duck().status == 2
-    assert duck("dashboard").status == 2
+    assert duck("dashbord").status == 2
     assert "status" in capsys.readouterr().err
     assert duck("cost", "--by", "moon").status == 2
 

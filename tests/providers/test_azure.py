@@ -222,6 +222,8 @@ def test_an_error_in_a_stream_names_its_status_as_text():
 
 
 @pytest.mark.parametrize("model", [".", "..", "..."])
-def test_a_deployment_of_dots_stays_in_its_folder(model):
-    where = Paths(prefix="/deployments/{model}").of(model, "/chat/completions")
-    assert where == f"/deployments/{'%2E' * len(model)}/chat/completions"
+def test_dots_alone_are_no_deployment_and_in_a_body_a_name_like_others(model):
+    dated = Paths(prefix="/deployments/{model}")
+    with pytest.raises(ModelNotFound, match="azure has no model"):
+        dated.of(model, "/chat/completions", "azure")
+    assert Paths().of(model, "/chat/completions", "azure") == "/chat/completions"

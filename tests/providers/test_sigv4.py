@@ -25,7 +25,7 @@ from duckservice.providers.auth import Again
 from duckservice.providers.auth.aws import AwsCredentials, sign
 from duckservice.providers.auth.library import Library
 from duckservice.providers.auth.renewal import RETRY
-from duckservice.providers.bedrock.models import in_path
+from duckservice.providers.model_segment import model_segment
 from tests.providers.http_client import open_client
 from tests.recordings import FOLDER, needs_recordings
 from tests.upstream import open_upstream
@@ -153,7 +153,7 @@ async def test_our_own_vectors_are_met(model, operation, body, token, signature)
         secret_access_key=Secret(SECRET),
         session_token=None if token is None else Secret(token),
     )
-    url = f"{HOST}/model/{in_path(model)}/{operation}"
+    url = f"{HOST}/model/{model_segment(model, 'aws')}/{operation}"
     made = await ours.headers("POST", url, body)
     names = "content-type;host;x-amz-date" + (";x-amz-security-token" if token else "")
     wanted = {
@@ -178,7 +178,7 @@ async def test_our_own_vectors_are_met(model, operation, body, token, signature)
 def test_every_signature_is_the_one_made_by_hand(model, body, token, port):
     with pytest.MonkeyPatch.context() as patch:
         set_clock(patch, NOON)
-        url = f"https://a.example{port}/model/{in_path(model)}/converse"
+        url = f"https://a.example{port}/model/{model_segment(model, 'aws')}/converse"
         headers = {"content-type": "application/json"}
         made = sign(
             "POST",
@@ -209,7 +209,9 @@ async def test_what_goes_over_the_wire_is_what_was_signed():
             credentials=ours,
         ) as client,
     ):
-        await client.request("POST", f"/model/{in_path(ARN)}/converse", content=b"x")
+        await client.request(
+            "POST", f"/model/{model_segment(ARN, 'aws')}/converse", content=b"x"
+        )
         await client.request("GET", "/async-invoke?maxResults=1")
     for request in upstream.requests:
         method, target, _ = request.line.split(" ")
@@ -344,7 +346,7 @@ async def test_keys_that_cannot_be_renewed_now_may_be_later():
 async def test_many_that_wait_for_keys_share_one_failure(monkeypatch, autojump_clock):
     calls = 0
 
-    async def hang(self, call):
+    async def hang(self, call, *, secrets=()):
         nonlocal calls
         calls += 1
         await trio.sleep(60)

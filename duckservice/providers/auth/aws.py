@@ -131,7 +131,8 @@ class AwsCredentials:
 
     async def _fetch(self) -> Any:
         """Return botocore's frozen credentials."""
-        found, keys = await self._library.call(self._look)
+        secrets = [its.reveal() for its in self._explicit if its is not None]
+        found, keys = await self._library.call(self._look, secrets=secrets)
         self._found, self._keys = found, keys
         return keys
 

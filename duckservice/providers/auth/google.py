@@ -12,7 +12,7 @@ A file is read again for each token, so one that is replaced needs no restart.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, cast, final
@@ -35,6 +35,7 @@ EXTRA: Final = "gcp"
 _JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _JWT_LIFETIME: Final = 3600
 _FILE_BYTES_MAX: Final = 256 * 1024
+_SECRET_ENDS: Final = ("private_key", "secret", "token")
 
 
 @final
@@ -68,7 +69,9 @@ class GoogleTokens:
             case "authorized_user":
                 return await self._user(info)
             case _:
-                return await self._by_library(_expanded(file, self.environ))
+                return await self._by_library(
+                    _expanded(file, self.environ), _secrets_in(info)
+                )
 
     async def _service_account(self, info: Mapping[str, Any]) -> Token:
         url = _text(info, "token_uri") or TOKEN_URL
@@ -100,13 +103,15 @@ class GoogleTokens:
         )
         return await source.fetch()
 
-    async def _by_library(self, file: Path | None) -> Token:
+    async def _by_library(
+        self, file: Path | None, secrets: Sequence[str] = ()
+    ) -> Token:
         def fetch() -> Token:
             if self._found is None:
                 self._found = _library_credentials(file, self.scope)
             return _refreshed(self._found, self.wall_clock)
 
-        return await self._library.call(fetch)
+        return await self._library.call(fetch, secrets=secrets)
 
     def _endpoint(self, url: str, *secrets: str) -> TokenEndpoint:
         try:
@@ -162,6 +167,15 @@ def _content(path: Path) -> bytes:
 def _text(info: Mapping[str, Any], key: str) -> str:
     value = info.get(key)
     return value if isinstance(value, str) else ""
+
+
+def _secrets_in(info: Mapping[str, Any]) -> Sequence[str]:
+    """Return the texts in *info*, at its top, that are named like secrets."""
+    return [
+        value
+        for name, value in info.items()
+        if isinstance(value, str) and name.endswith(_SECRET_ENDS)
+    ]
 
 
 def _signed(info: Mapping[str, Any], claims: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar, final
 
@@ -15,6 +16,7 @@ from duckservice.errors import (
     ProviderTimeout,
 )
 from duckservice.providers.redaction import Redactor
+from duckservice.redaction import environment_secrets
 
 T = TypeVar("T")
 
@@ -45,8 +47,8 @@ class Library:
     async def call(self, call: Callable[[], T], *, secrets: Iterable[str] = ()) -> T:
         """Return what *call* returns, made in a thread.
 
-        Raises `DuckError`, free of *secrets*: without the library one that names the
-        extra to install, and a timeout after `LIMIT` seconds, or at once while an
+        Raises `DuckError`, free of *secrets* and of those that the library finds in
+        the environment: without the library one that names the extra to install, and a timeout after `LIMIT` seconds, or at once while an
         earlier call that nobody waits for has not come back.
         """
         if self._thread.borrowed_tokens:
@@ -67,7 +69,13 @@ class Library:
                 raise
             except Exception as error:  # noqa: BLE001 - these libraries raise anything
                 kind = ProviderError if self.passing(error) else ProviderAuthError
-                said = " ".join(Redactor(secrets)(str(error)).split())
+                redact = Redactor(
+                    (
+                        *secrets,
+                        *(its.reveal() for its in environment_secrets(os.environ)),
+                    )
+                )
+                said = " ".join(redact(str(error)).split())
                 failure = kind(
                     f"{self.provider} has no token: {type(error).__name__}:"
                     f" {said[:MESSAGE_CHARACTERS_MAX]}",

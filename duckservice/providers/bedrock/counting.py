@@ -10,8 +10,9 @@ import msgspec
 from duckservice.completion import ChatRequest
 from duckservice.providers.answer_stream import what_it_is
 from duckservice.providers.bedrock import request as converse
-from duckservice.providers.bedrock.models import in_path, without_region
+from duckservice.providers.bedrock.models import without_region
 from duckservice.providers.failures import Classifier
+from duckservice.providers.model_segment import model_segment
 from duckservice.providers.reading import UNREADABLE, Malformed, whole_count
 
 
@@ -32,7 +33,7 @@ class BedrockCounting:
 
     def path(self, request: ChatRequest) -> str:
         """Return where requests to count are sent; profiles over regions cannot count."""
-        return f"/model/{in_path(without_region(request.model))}/count-tokens"
+        return f"/model/{model_segment(without_region(request.model), self.provider)}/count-tokens"
 
     def encode(self, request: ChatRequest) -> bytes:
         """Return the body of a request."""

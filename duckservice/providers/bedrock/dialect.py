@@ -14,9 +14,9 @@ from duckservice.providers.bedrock.counting import BedrockCounting
 from duckservice.providers.bedrock.embeddings import BedrockEmbeddings
 from duckservice.providers.bedrock.events import ConverseEvents
 from duckservice.providers.bedrock.eventstream import EventStreamFraming
-from duckservice.providers.bedrock.models import in_path
 from duckservice.providers.capabilities import Capabilities
 from duckservice.providers.failures import Classifier
+from duckservice.providers.model_segment import model_segment
 from duckservice.providers.origin import NAMELESS, Origin
 from duckservice.providers.turns import check_turns
 
@@ -54,7 +54,7 @@ class BedrockDialect:
     def chat_path(self, request: ChatRequest, *, stream: bool) -> str:
         """Return where chats are sent: the model is in the path, not in the body."""
         operation = "converse-stream" if stream else "converse"
-        return f"/model/{in_path(request.model)}/{operation}"
+        return f"/model/{model_segment(request.model, self.provider)}/{operation}"
 
     @property
     def models_path(self) -> None:

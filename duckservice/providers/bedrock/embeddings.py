@@ -17,8 +17,9 @@ import msgspec
 from duckservice.completion import EmbeddingRequest, Embeddings, Usage
 from duckservice.errors import InvalidRequest
 from duckservice.providers.answer_stream import what_it_is
-from duckservice.providers.bedrock.models import embedder_of, in_path
+from duckservice.providers.bedrock.models import embedder_of
 from duckservice.providers.failures import Classifier
+from duckservice.providers.model_segment import model_segment
 from duckservice.providers.reading import UNREADABLE, Malformed, usage_of
 from duckservice.providers.translation import refusal, to_json
 
@@ -56,7 +57,7 @@ class BedrockEmbeddings:
 
     def path(self, request: EmbeddingRequest) -> str:
         """Return where a request for embeddings is sent."""
-        return f"/model/{in_path(request.model)}/invoke"
+        return f"/model/{model_segment(request.model, self.provider)}/invoke"
 
     def encode(self, request: EmbeddingRequest) -> bytes:
         """Return the body of a request.

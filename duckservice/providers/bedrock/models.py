@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from typing import Final, Literal, TypeAlias
-from urllib.parse import quote
 
 Family: TypeAlias = Literal[
     "claude", "nova", "nova-2", "gpt", "gpt-oss", "kimi", "cohere", "other"
@@ -61,13 +60,6 @@ _EMBEDDERS: Final[tuple[tuple[str, Embedder], ...]] = (
     ("amazon.nova-", "nova"),
     ("cohere.embed-", "cohere"),
 )
-
-
-def in_path(model: str) -> str:
-    """Return *model* as one segment of a path: the colons and slashes encoded."""
-    encoded = quote(model, safe="")
-    # "." and ".." would be no names in a path, but ways to another place.
-    return encoded if encoded.strip(".") else encoded.replace(".", "%2E")
 
 
 def without_region(model: str) -> str:

@@ -1,0 +1,1 @@
+"""`duck doctor`: what is looked at, and what was found."""
