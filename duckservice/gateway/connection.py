@@ -19,6 +19,7 @@ waits for the answer looks like one that died, and is treated like one.
 from __future__ import annotations
 
 import math
+import os
 import socket
 import struct
 import traceback
@@ -36,6 +37,7 @@ from duckservice.gateway.exchange import Exchange
 from duckservice.gateway.http1 import (
     HEAD_TOO_LATE,
     HEAD_TOO_LONG,
+    TOO_MUCH_AT_ONCE,
     Refusal,
     RequestHead,
     body_too_long,
@@ -65,6 +67,8 @@ class Shared:
     draining: bool = False
     requests: int = 0
     """Passed to the application so far."""
+    bodies_bytes: int = 0
+    """Received of the bodies of requests that are being answered."""
 
 
 @final
@@ -115,6 +119,15 @@ class Connection:
         return self.origin["client"] is not None
 
     @property
+    def is_admins(self) -> bool:
+        """Whether root or the user who runs this process is at the other end.
+
+        Over TCP nobody knows, before the token is shown.
+        """
+        peer: Submitter | None = self.origin["extensions"].get("duck.peer")
+        return peer is not None and peer.uid in {0, os.geteuid()}
+
+    @property
     def draining(self) -> bool:
         return self._shared.draining
 
@@ -143,6 +156,23 @@ class Connection:
             self._scope.cancel(reason="the connection is idle")
 
     # What the exchange does.
+
+    async def hold(self, size: int, whole: int) -> None:
+        """Count *size* bytes more of a body, of which *whole* have come in all.
+
+        Raises as `give_up` does, where all bodies together are too much.
+        """
+        shared, limits = self._shared, self.limits
+        shared.bodies_bytes += size
+        if (
+            shared.bodies_bytes > limits.bodies_bytes_max
+            and whole > limits.body_bytes_small
+        ):
+            await self.give_up(TOO_MUCH_AT_ONCE)
+
+    def let_go(self, size: int) -> None:
+        """Count a body no more."""
+        self._shared.bodies_bytes -= size
 
     async def give_up(self, refusal: Refusal | None) -> NoReturn:
         """End the connection; with None, because nothing can be said to the client.
@@ -204,6 +234,8 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - its client is told, others go on
             self._fail(exchange, error)
             return False
+        finally:
+            self.let_go(exchange.body_bytes)
         if not exchange.answered:
             # Who is cancelled may well stop without an answer.
             if not self._scope.cancel_called:

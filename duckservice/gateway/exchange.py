@@ -66,7 +66,9 @@ class Exchange:
         "_state",
         "_torn",
         "_unread",
+        "_waited",
         "answered",
+        "body_bytes",
         "keep_alive",
         "started",
     )
@@ -81,6 +83,8 @@ class Exchange:
         )
         self._unread = head.body
         """Bytes of a body of known length that were not delivered yet."""
+        self._waited = 0.0
+        """Seconds, for bytes of the body."""
         self._body_delivered = False
         self._awaits_continue = head.expects_continue
         self._state: dict[str, object] = {}
@@ -97,6 +101,8 @@ class Exchange:
         self.answered = False
         """Whether it was sent all of the answer."""
         self.keep_alive = head.keep_alive
+        self.body_bytes = 0
+        """Of the body, delivered to the application so far."""
 
     @property
     def is_head(self) -> bool:
@@ -147,6 +153,8 @@ class Exchange:
             body = await self._read_chunked(self._decoder)
             more = not self._decoder.complete
         self._body_delivered = not more
+        self.body_bytes += len(body)
+        await self._connection.hold(len(body), self.body_bytes)
         return {"type": "http.request", "body": body, "more_body": more}
 
     async def _read_counted(self) -> bytes:
@@ -182,15 +190,25 @@ class Exchange:
         if self._awaits_continue and not self.started:
             self._awaits_continue = False
             await self._transmit(CONTINUE)
+        began = trio.current_time()
         try:
-            data = await connection.client.receive(
-                bytes_max, connection.limits.body_silence
-            )
+            data = await connection.client.receive(bytes_max, self._patience())
         except trio.TooSlowError:
             await connection.give_up(BODY_TOO_LATE)
         if not data:
             await connection.give_up(None)
+        self._waited += trio.current_time() - began
         connection.buffer = data
+
+    def _patience(self) -> float:
+        """Return how long the next bytes of the body may take."""
+        limits = self._connection.limits
+        if self._decoder is not None:
+            return limits.body_silence
+        # A byte now and then is no silence, and would hold the connection for a year.
+        received = self._head.body - self._unread
+        left = limits.body_grace + received / limits.body_rate_min - self._waited
+        return min(limits.body_silence, max(0.0, left))
 
     def skip_body(self) -> bool:
         """Drop what was not delivered; return False if not all of it is here."""

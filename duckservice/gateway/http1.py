@@ -23,13 +23,15 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 #: In place of a Content-Length: the body is chunked and says itself where it ends.
 CHUNKED: Final = -1
 
-_REQUEST_LINE: Final = re.compile(rb"[A-Z-]+ [^ ]+ HTTP/1\.[01]\r\n")
+# No line end within the target: llhttp takes a bare LF there for HTTP/0.9, and what
+# follows, "Name: HTTP/1.1", for a header.
+_REQUEST_LINE: Final = re.compile(rb"[A-Z-]+ [^\0- \x7f]+ HTTP/1\.[01]\r\n")
 _HOPELESS: Final = re.compile(rb"(?<!\r)\n|\0")
 _FRAMING_HEADERS: Final = frozenset(
     {b"content-length", b"transfer-encoding", b"connection", b"expect"}
 )
 _HOST: Final = re.compile(rb"[A-Za-z0-9\-._~!$&'()*+;=%:\[\]]*")
-_AUTHORITY: Final = re.compile(rb"https?://[^/?]*", re.IGNORECASE)
+_AUTHORITY: Final = re.compile(rb"https?://([^/?]*)", re.IGNORECASE)
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -46,6 +48,9 @@ class Refusal:
 
 
 TOO_MANY_CONNECTIONS: Final = Refusal(503, "unavailable", "too many connections")
+TOO_MUCH_AT_ONCE: Final = Refusal(
+    503, "unavailable", "too many large requests at once; try again"
+)
 HEAD_TOO_LATE: Final = Refusal(408, "timeout", "the request's head took too long")
 BODY_TOO_LATE: Final = Refusal(408, "timeout", "the request's body stopped coming")
 HEAD_TOO_LONG: Final = Refusal(
@@ -125,8 +130,13 @@ def parse_request_head(raw: bytes) -> RequestHead | Refusal:
     if b" \r\n" in raw or b"\t\r\n" in raw:
         # llhttp leaves the white space after a value to us.
         headers = [(name, value.rstrip(b" \t")) for name, value in headers]
-    if not target.startswith((b"/", b"*")):
-        target = _AUTHORITY.sub(b"", target, count=1)
+    if named := _AUTHORITY.match(target):
+        # Then it is this that says for whom the request is, whatever Host says
+        # (RFC 9112, 3.2.2), and who checks the one has to see the other.
+        target = target[named.end() :]
+        headers = [
+            (name, named[1] if name == b"host" else value) for name, value in headers
+        ]
     path, _, query = target.partition(b"?")
     version = raw[line.end() - 5 : line.end() - 2].decode("ascii")
     head = RequestHead(method, path or b"/", query, version, headers)

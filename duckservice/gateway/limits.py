@@ -17,6 +17,18 @@ class ServerLimits:
     """A request's body; a longer one is answered with 413."""
     body_silence: float = 30.0
     """How long a client may pause within a body; then 408."""
+    body_grace: float = 300.0
+    """How long a body of announced length may keep us waiting in all, however little
+    comes; then it must have come, on average, at `body_rate_min`, or 408. A chunked
+    one may be made while it is sent."""
+    body_rate_min: int = 1024
+    """Bytes a second."""
+    bodies_bytes_max: int = 1024 * 1024 * 1024
+    """The bodies of all requests that are being answered, together; who goes beyond
+    with more than `body_bytes_small` is answered with 503. Each takes some three
+    times its size while it is understood and sent on."""
+    body_bytes_small: int = 256 * 1024
+    """A body that is never refused for the others' sake."""
     connections_max: int = 1024
     """Open at one time; further ones are answered with 503."""
     tcp_connections_max: int = 256

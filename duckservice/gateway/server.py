@@ -29,6 +29,7 @@ with the same ones and no client is refused meanwhile.
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import uuid
@@ -49,7 +50,11 @@ __all__ = ["Listener", "Server", "ServerLimits", "ServerStatistics", "serve"]
 _DEFAULT_LIMITS: Final = ServerLimits()
 _ACCEPTS_PER_TURN: Final = 64
 _REFUSED_AT_ONCE_MAX: Final = 64
+_RESERVED: Final = 16
+"""One in so many connections is left to admins: who may only submit, or has not yet
+shown a token, cannot take the last ones, and so keep them from the daemon."""
 _ACCEPT_PAUSE: Final = 0.1
+_WARNING_PERIOD: Final = 10.0
 _EXPIRY_PERIOD_MAX: Final = 1.0
 
 _log = structlog.get_logger("duckservice.gateway")
@@ -128,6 +133,7 @@ class Server:
         self._idle.set()
         self._drained = trio.Event()
         self._refused = 0
+        self._warned_at = -math.inf
         self._refusing = 0
         """Refusals that are being told to their clients just now."""
 
@@ -210,10 +216,17 @@ class Server:
                 return True
             except OSError as error:
                 # No file descriptor is left, or the like. It will pass.
-                _log.warning("gateway.accept_failed", error=str(error))
+                self._warn(error)
                 return False
             self._admit(sock, nursery)
         return True
+
+    def _warn(self, error: OSError) -> None:
+        # It is tried again ten times a second, for as long as that lasts.
+        now = trio.current_time()
+        if now >= self._warned_at + _WARNING_PERIOD:
+            self._warned_at = now
+            _log.warning("gateway.accept_failed", error=str(error))
 
     def _admit(self, sock: socket.socket, nursery: trio.Nursery) -> None:
         try:
@@ -237,7 +250,10 @@ class Server:
     def _has_room_for(self, connection: Connection) -> bool:
         if connection.over_tcp and self._over_tcp >= self._limits.tcp_connections_max:
             return False
-        return len(self._connections) < self._limits.connections_max
+        most = self._limits.connections_max
+        if not connection.is_admins:
+            most -= most // _RESERVED
+        return len(self._connections) < most
 
     async def _run(self, connection: Connection) -> None:
         try:

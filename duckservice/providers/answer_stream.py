@@ -95,15 +95,17 @@ class AnswerStream:
         chunks: list[Chunk] = []
         if self._decoder.complete:
             return chunks
+        failure: DuckError | None = None
         try:
             events = self._framing.feed(data)
         except FramingError as error:
-            self._failure = self._errors.bad_response(str(error))
-            return chunks
+            events = error.events
+            failure = self._errors.bad_response(str(error))
         for event in events:
             self._take(event, chunks)
             if self.ended:
-                break
+                return chunks
+        self._failure = failure
         return chunks
 
     def close(self) -> list[Chunk]:

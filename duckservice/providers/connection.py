@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import select
 import socket
@@ -13,10 +14,15 @@ import trio
 
 _READ_BYTES: Final = 64 * 1024
 _JOINED_BYTES_MAX: Final = 64 * 1024
+_USED_UP: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class ClosedHere(httpx.NetworkError):
     """Our own side has closed the connection while it was in use."""
+
+
+class NothingLeft(httpx.ConnectError):
+    """This process may open no more, or this machine has no memory for it."""
 
 
 @final
@@ -39,7 +45,7 @@ class Connection:
         """Connect, with TLS if there is a context for it.
 
         Raises `httpx.ConnectError`, whose text is host, port and the system's
-        reason.
+        reason; `NothingLeft` where that is no fault of the server's.
         """
         try:
             # trio sets TCP_NODELAY for every SocketStream that it makes.
@@ -49,6 +55,9 @@ class Connection:
             return cls(wire, await _with_tls(wire, ssl_context, host))
         except (OSError, trio.BrokenResourceError) as error:
             reason = f"{host}:{port}: {connect_reason(error)}"
+            cause = _root_cause(error)
+            if isinstance(cause, OSError) and cause.errno in _USED_UP:
+                raise NothingLeft(reason) from error
             raise httpx.ConnectError(reason) from error
 
     @property

@@ -22,12 +22,17 @@ class StreamEvent(NamedTuple):
 class FramingError(Exception):
     """The bytes cannot be cut into events; the text says why without quoting them."""
 
+    def __init__(self, reason: str, events: Sequence[StreamEvent] = ()) -> None:
+        super().__init__(reason)
+        self.events = events
+        """Those that came whole, in the same piece, before what is wrong."""
+
 
 class Framing(Protocol):
     """Cuts the pieces of one stream into events; sans-IO.
 
-    Cutting the same bytes into other pieces gives the same events. Not to be fed
-    further after `FramingError` or `close`.
+    Cutting the same bytes into other pieces gives the same events, those of a
+    `FramingError` included. Not to be fed further after that, or after `close`.
     """
 
     def feed(self, data: bytes) -> Sequence[StreamEvent]:

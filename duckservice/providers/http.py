@@ -21,7 +21,8 @@ Waiting for credentials, such as a token, is part of ``first_byte`` and ``total`
     cannot connect, TLS refused, closed before it        ProviderError
       answered
     we close the connections, because the provider's     Unavailable
-      client is restarted or stopped
+      client is restarted or stopped; we have no file
+      descriptor or memory left for a connection
     not HTTP, too large, compressed, a redirect, a       BadProviderResponse
       body that is cut off
     a status of 400 and above                            what `Classify` returns
@@ -65,11 +66,12 @@ from duckservice.errors import (
     ProviderTimeout,
     QuotaExceeded,
     RateLimited,
+    Unavailable,
 )
 from duckservice.providers.auth import Again, Credentials
 from duckservice.providers.auth.key_state import KeyState
 from duckservice.providers.auth.keys import Keys
-from duckservice.providers.connection import ClosedHere
+from duckservice.providers.connection import ClosedHere, NothingLeft
 from duckservice.providers.endpoint import Endpoint, RawHeaders
 from duckservice.providers.fast_transport import FastTransport
 from duckservice.providers.http_body import Body, closed_here, total_is_over
@@ -357,6 +359,11 @@ class HttpClient:
                     f"{name} could not be connected to within "
                     f"{self._timeout.connect:g} s (timeout.connect)",
                     provider=name,
+                )
+            case NothingLeft():
+                # Ours to mend: its breaker must not count it.
+                return Unavailable(
+                    f"{name} cannot be connected to: {error}", provider=name
                 )
             case httpx.ConnectError():
                 # Its text is the system's: host, port, reason.

@@ -145,6 +145,9 @@ class AnswerParser:
             self._framed = self._framed or self.status in _NO_BODY
 
     def on_body(self, piece: bytes) -> None:
+        if not self.head_complete:
+            # It must not become the beginning of the answer's own.
+            raise BrokenAnswer("an interim answer has a body")
         self._pieces.append(piece)
 
     def on_message_complete(self) -> None:

@@ -49,7 +49,7 @@ class SseParser:
         """Take the next piece of the stream; return the events that are now whole.
 
         Raises `SseOverflow` as soon as one event, its comments included, is
-        larger than ``event_bytes_max``.
+        larger than ``event_bytes_max`` (one byte later, at its latest).
         """
         if self._head is not None:
             data = self._without_bom(self._head + data)
@@ -61,7 +61,7 @@ class SseParser:
             searched = len(self._pending) - 1
             self._pending += data
             if self._pending.find(b"\n\n", searched) < 0:
-                self._check_size(len(self._pending))
+                self._check_size(len(self._pending) - 1, [])
                 return []
             data = bytes(self._pending)
             self._pending.clear()
@@ -84,24 +84,26 @@ class SseParser:
 
     def _split(self, data: bytes) -> list[StreamEvent]:
         whole, blank_line, rest = data.rpartition(b"\n\n")
-        self._check_size(len(rest))
-        self._pending += rest
-        if not blank_line:
-            return []
         events: list[StreamEvent] = []
-        for block in whole.split(b"\n\n"):
-            self._check_size(len(block))
+        for block in whole.split(b"\n\n") if blank_line else ():
+            # Of three line ends in a row, where the piece ends decides which of two
+            # events the one in the middle is with: it counts for none.
+            self._check_size(len(block.strip(b"\n")), events)
             if block.startswith(b"data: ") and b"\n" not in block:
                 events.append(StreamEvent(None, block[6:]))
                 continue
             event, value = _fields(block)
             if value is not None:
                 events.append(StreamEvent(event, value))
+        self._pending += rest.removeprefix(b"\n")
+        # Its last byte may be half of a blank line, which does not count.
+        self._check_size(len(self._pending) - 1, events)
         return events
 
-    def _check_size(self, size: int) -> None:
-        if size > self._event_bytes_max + 1:  # the end of its last line is not counted
-            raise SseOverflow(f"an event is larger than {self._event_bytes_max} bytes")
+    def _check_size(self, size: int, before: list[StreamEvent]) -> None:
+        if size > self._event_bytes_max:
+            reason = f"an event is larger than {self._event_bytes_max} bytes"
+            raise SseOverflow(reason, before)
 
     def _without_bom(self, start: bytes) -> bytes:
         if len(start) < len(_BOM) and _BOM.startswith(start):

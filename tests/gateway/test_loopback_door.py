@@ -318,3 +318,24 @@ def test_a_port_that_is_taken_is_said(token_file) -> None:
 )
 def test_an_address_is_what_it_looks_like(text, address) -> None:
     assert loopback_address(text) == address
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("evil.example", 403), ("127.0.0.1", 200), ("me@127.0.0.1", 400)],
+)
+async def test_a_name_in_the_request_s_target_counts_and_not_the_one_in_host(
+    doorway, name, status
+) -> None:
+    client = await doorway.connect()
+    lines = [
+        f"GET http://{name}:{doorway.port}/ HTTP/1.1",
+        f"Host: 127.0.0.1:{doorway.port}",
+        BEARER,
+    ]
+    reply = await client.ask("\r\n".join([*lines, "", ""]).encode())
+    assert reply.status == status
+    lines[0] = f"GET http://127.0.0.1:{doorway.port}/ HTTP/1.1"
+    lines[1] = "Host: evil.example"
+    reply = await (await doorway.connect()).ask("\r\n".join([*lines, "", ""]).encode())
+    assert reply.status == 200, "Host is nothing, where the target says it"

@@ -40,11 +40,11 @@ class NdjsonFraming:
             lines = (bytes(self._pending) + whole).split(b"\n")
             self._pending.clear()
             for line in lines:
-                self._check_size(len(line))
+                self._check_size(len(line), events)
                 if content := line.strip():
                     events.append(StreamEvent(None, content))
         self._pending += rest
-        self._check_size(len(self._pending))
+        self._check_size(len(self._pending), events)
         return events
 
     def close(self) -> StreamEvent | None:
@@ -53,6 +53,7 @@ class NdjsonFraming:
         self._pending.clear()
         return StreamEvent(None, rest) if rest else None
 
-    def _check_size(self, size: int) -> None:
+    def _check_size(self, size: int, before: list[StreamEvent]) -> None:
         if size > self._line_bytes_max:
-            raise FramingError(f"a line is longer than {self._line_bytes_max} bytes")
+            reason = f"a line is longer than {self._line_bytes_max} bytes"
+            raise FramingError(reason, before)
