@@ -16,7 +16,6 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, cast, final
 
@@ -27,29 +26,27 @@ import duckservice
 from duckservice.actors.circuit_breaker import CircuitBreaker
 from duckservice.actors.cost_tracker import CostTracker
 from duckservice.actors.job_board import JobBoard
-from duckservice.actors.rate_limiter import RateLimiter
 from duckservice.actors.request_queue import RequestQueue
 from duckservice.asking import ask
 from duckservice.batches import Batches
 from duckservice.breaker_json import breaker_fields
 from duckservice.caching import CachingService
 from duckservice.completion import ModelInfo
-from duckservice.config import Config, ProviderConfig
-from duckservice.core.budget_book import BudgetState
-from duckservice.core.cost_sums import By, Sum, Summary
-from duckservice.core.grants import KeyStatistics, ModelStatistics
+from duckservice.config import Config
+from duckservice.core.cost_sums import By, Summary
 from duckservice.core.pricing import usd
 from duckservice.durable import Durable, forgets, make_durable, open_opener
-from duckservice.errors import DuckError, InvalidRequest, NotFound, Unavailable
+from duckservice.errors import InvalidRequest, NotFound, Unavailable
 from duckservice.event_hub import EventHub
 from duckservice.events import BreakerMoved, Event, EventSink, QueueSwitched
 from duckservice.job_news import telling
 from duckservice.jobs import Jobs
 from duckservice.listing import ModelList
 from duckservice.metrics import Metrics
+from duckservice.money_fields import budget_fields, costs_fields
 from duckservice.offers import Offer, offer_fields, price_list_fields
-from duckservice.performance_fields import performance_fields
-from duckservice.providers.auth.key_state import HasKeys
+from duckservice.provider_fields import checked_fields, provider_fields
+from duckservice.provider_maker import Maker, makers_of
 from duckservice.providers.base import Provider
 from duckservice.renewal import Renewal
 from duckservice.retirement import Retirement
@@ -73,8 +70,6 @@ PROVIDER_ACTIONS = ("enable", "disable", "reset", "check")
 BYS = ("provider", "model", "day", "hour", "total")
 
 #: Seconds that readiness waits for the actors' answers.
-CHECK_LIMIT = 8.0
-"""Seconds that a provider may take to say that it is there; the command waits for 10."""
 READY_WITHIN = 2.0
 
 
@@ -202,23 +197,18 @@ class RunningService(CachingService):
             summary = await ask(
                 lambda: costs.call(CostTracker.summary_since, since, its)
             )
-        return {
-            "by": summary.by,
-            "since": None if summary.since is None else _utc(summary.since),
-            "rows": [{"key": row.key, **_sum(row.sum)} for row in summary.rows],
-            "total": _sum(summary.total),
-        }
+        return costs_fields(summary)
 
     def budgets(self) -> list[Json]:
         """Return what is left of each budget."""
-        return [_budget(state) for state in self.parts.budgets.states()]
+        return [budget_fields(state) for state in self.parts.budgets.states()]
 
     async def providers(self) -> list[Json]:
         """Return each provider's state, limits and figures."""
         summary = await self._summary("provider")
         spent = {row.key: row.sum.cost for row in summary.rows}
         return [
-            await _provider(guarded, spent.get(name, 0))
+            await provider_fields(guarded, spent.get(name, 0))
             for name, guarded in self.parts.providers.items()
         ]
 
@@ -298,21 +288,21 @@ class RunningService(CachingService):
             raise NotFound(msg)
         _check_word("action", action, PROVIDER_ACTIONS)
         if action == "check":
-            return await _check(guarded)
+            return await checked_fields(guarded)
         method = {
             "enable": CircuitBreaker.enable,
             "disable": CircuitBreaker.disable,
             "reset": CircuitBreaker.reset,
         }[action]
         await ask(lambda: guarded.breaker.call(method))
-        return await _provider(guarded, None)
+        return await provider_fields(guarded, None)
 
     async def check_providers(self) -> Sequence[Json]:
         """Find out, of all providers side by side, which of them answer."""
         found: dict[str, Json] = {}
 
         async def check(guarded: Guarded) -> None:
-            found[guarded.config.name] = await _check(guarded)
+            found[guarded.config.name] = await checked_fields(guarded)
 
         async with trio.open_nursery() as nursery:
             for guarded in self.parts.providers.values():
@@ -408,7 +398,7 @@ async def open_running(
     seams = attrs.evolve(seams, emit=_to_all(seams.emit, hub.publish, metrics.add))
     async with open_opener(config, state_dir, store) as opener:
         open_ = telling(opener, seams.emit)
-        makers = _makers(config, providers)
+        makers = makers_of(config, providers)
         parts = make_parts(config, makers, seams.wall_clock)
         parts.ledger.enabled = store is not None or not forgets(config, state_dir)
         service = RunningService(config, parts, seams)
@@ -421,7 +411,7 @@ async def open_running(
             parts=parts,
             seams=waking,
             retirement=retirement,
-            maker=_Maker() if providers is None else None,
+            maker=Maker() if providers is None else None,
             on_change=service.refresh,
         )
         service._slot = durable.slot  # noqa: SLF001 - of our own class
@@ -481,143 +471,9 @@ def _waking(seams: Seams, board: JobBoard) -> Seams:
     return attrs.evolve(seams, emit=emit_and_wake)
 
 
-def _makers(
-    config: Config, providers: Mapping[str, Provider] | None
-) -> dict[str, Callable[[], Provider]]:
-    if providers is not None:
-        return {name: partial(_same, its) for name, its in providers.items()}
-    return {name: partial(_make, its) for name, its in config.providers.items()}
-
-
-def _make(config: ProviderConfig) -> Provider:
-    from duckservice.providers.catalog import make_provider  # noqa: PLC0415 - httpx takes 0.3 s to import, and tests with own providers need none of it
-
-    return make_provider(config)
-
-
-class _Maker:
-    """Makes providers of their configs; see `renewal.ProviderMaker`."""
-
-    def make(self, config: ProviderConfig) -> Provider:
-        return _make(config)
-
-    def renew(self, old: Provider, config: ProviderConfig) -> Provider:
-        from duckservice.providers.catalog import renewed_provider  # noqa: PLC0415 - as above
-
-        return renewed_provider(old, config)
-
-
-def _same(provider: Provider) -> Provider:
-    return provider
-
-
 def _crash(root: Supervisor, path: str) -> None:
     with suppress(ChildNotFound):
         root.crash_child(path, RestartRequested(path))
-
-
-# Values to show.
-
-
-async def _provider(guarded: Guarded, cost: int | None) -> Json:
-    its, config = guarded.board, guarded.config
-    limiter = await ask(lambda: guarded.limiter.call(RateLimiter.statistics))
-    return {
-        "name": config.name,
-        "adapter": config.adapter,
-        "models": list(config.models),
-        "priority": config.priority,
-        **breaker_fields(its, trio.current_time()),
-        "in_flight": len(its.turns),
-        "max_concurrency": config.max_concurrency,
-        "health": round(its.health.score, 3),
-        "latency_ms": None
-        if its.health.latency is None
-        else round(its.health.latency * 1000, 1),
-        "requests": its.requests,
-        "failures": its.failures,
-        "cost_usd": None if cost is None else usd(cost),
-        "keys": _keys(guarded.provider),
-        "limiter": {
-            "available": limiter.requests_available,
-            "tokens_available": limiter.tokens_available,
-            "limits": _limits(config),
-            "waiting": limiter.waiting,
-            "blocked_s": None
-            if limiter.blocked_until is None
-            else round(limiter.blocked_until - trio.current_time(), 3),
-            "keys": [_key_limits(its) for its in limiter.keys],
-            "told": {its.model: _told_limits(its) for its in limiter.told},
-        },
-        **await performance_fields(its.performance),
-    }
-
-
-def _limits(config: ProviderConfig) -> Json:
-    """Return what is configured, for comparison with what is left of it."""
-    return {
-        "requests_per_minute": config.limits.requests_per_minute,
-        "tokens_per_minute": config.limits.tokens_per_minute,
-        "burst": None if config.rate_limit is None else config.rate_limit.capacity,
-    }
-
-
-def _told_limits(its: ModelStatistics) -> Json:
-    """Return what the provider has told of one model's limits."""
-    return {
-        "requests_limit": its.requests_limit,
-        "tokens_limit": its.tokens_limit,
-        "available": its.requests_available,
-        "tokens_available": its.tokens_available,
-    }
-
-
-def _key_limits(its: KeyStatistics) -> Json:
-    """Return what the rate limit of one of several keys has left."""
-    until = its.rests_until
-    return {
-        "available": its.requests_available,
-        "tokens_available": its.tokens_available,
-        "rests_s": None if until is None else round(until - trio.current_time(), 3),
-    }
-
-
-def _keys(provider: Provider) -> list[Json]:
-    """Return how each of the provider's keys is; they are masked."""
-    if not isinstance(provider, HasKeys):
-        return []
-    return [
-        {
-            "key": its.key,
-            "state": its.state,
-            "wait_s": None if its.wait is None else round(its.wait, 3),
-        }
-        for its in provider.key_states()
-    ]
-
-
-async def _check(guarded: Guarded) -> Json:
-    found: Json = {
-        "name": guarded.config.name,
-        "adapter": guarded.config.adapter,
-        "healthy": False,
-        "latency_ms": None,
-        "detail": f"no answer within {CHECK_LIMIT:g} s",
-    }
-    with trio.move_on_after(CHECK_LIMIT):
-        try:
-            report = await guarded.provider.health_check()
-        except DuckError as error:
-            keys = _keys(guarded.provider)
-            return {**found, "detail": error.message, "keys": keys}
-        return {
-            **found,
-            "healthy": report.healthy,
-            "latency_ms": round(report.latency * 1000, 1),
-            "detail": report.detail,
-            "keys": _keys(guarded.provider),
-        }
-    return found
 
 
 def _node(node: Node) -> Json:
@@ -634,43 +490,6 @@ def _node(node: Node) -> Json:
         shown["strategy"] = node.strategy
         shown["children"] = [_node(child) for child in node.children]
     return shown
-
-
-def _budget(state: BudgetState) -> Json:
-    its, rule = state.budget, state.rule
-    return {
-        "name": rule.name,
-        "window": rule.window,
-        "match": {
-            "tag": None if rule.tag is None else "=".join(rule.tag),
-            "submitter": rule.submitter,
-            "provider": rule.provider,
-            "model": rule.model,
-        },
-        "limit_usd": usd(its.limit),
-        "spent_usd": usd(its.settled),
-        "reserved_usd": usd(its.reserved),
-        "remaining_usd": usd(its.remaining),
-        "since": _utc(int(state.since)),
-        "until": None if state.until is None else _utc(int(state.until)),
-    }
-
-
-def _sum(sum_: Sum) -> Json:
-    return {
-        "requests": sum_.requests,
-        "failures": sum_.failures,
-        "input_tokens": sum_.input_tokens,
-        "output_tokens": sum_.output_tokens,
-        "cached_tokens": sum_.cached_tokens,
-        "cost_usd": usd(sum_.cost),
-        "unpriced": sum_.unpriced,
-        "estimated": sum_.estimated,
-    }
-
-
-def _utc(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def _check_word(what: str, word: str, allowed: Sequence[str]) -> None:

@@ -25,9 +25,10 @@ from duckservice.errors import (
 )
 from duckservice.events import AttemptEnded
 from duckservice.planning import SERVING_MAX
+from duckservice.provider_fields import CHECK_LIMIT
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockReply, MockScript
-from duckservice.running import CHECK_LIMIT, open_running
+from duckservice.running import open_running
 from duckservice.tree import Seams
 
 from .conftest import chat, mock_config, running
