@@ -46,8 +46,10 @@ async def test_a_flood_of_others_leaves_the_last_connections_to_admins(
     async with serving(app, connections_max=MOST) as s:
         # From now on: who makes the socket must be who runs this.
         monkeypatch.setattr(connection.os, "geteuid", lambda: OWNER)
-        for _ in range(MOST + 20):
-            await s.connect()
+        flood = [await s.connect() for _ in range(MOST + 20)]
+        for client in flood[MOST - 4 :]:
+            # All have been looked at, before anybody else comes.
+            assert (await client.ask(GET)).status == 503
         await until(lambda: s.server.statistics().connections == MOST - 4)
         comes_as(admin)
         there = [await s.connect() for _ in range(4)]
