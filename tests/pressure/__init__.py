@@ -1,0 +1,1 @@
+"""Bench programs: a real daemon as a process, under more than it was made for."""
