@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import attrs
@@ -29,6 +29,21 @@ class Deltas:
     """Whether the job is over and nothing is left after the last of `items`."""
 
 
+PAGE_BYTES = 256 * 1024
+"""What is read of a stream at once."""
+
+
+def page_of(items: Iterable[Delta], limit: int) -> tuple[Sequence[Delta], bool]:
+    """Return as many as are read at once, and whether there are more."""
+    page, size = list[Delta](), 0
+    for item in items:
+        size += len(item.data)
+        if len(page) == limit or (page and size > PAGE_BYTES):
+            return page, True
+        page.append(item)
+    return page, False
+
+
 class DeltaStore(Protocol):
     """Keeps the streams of jobs, so that readers may come late or come back."""
 
@@ -46,6 +61,9 @@ class DeltaStore(Protocol):
         self, job: str, *, after: int = 0, limit: int = 100
     ) -> Deltas:
         """Return the pieces that come next after that id; none if there are none yet.
+
+        They are *limit* at most, and of `PAGE_BYTES` together, or one that is larger:
+        a thousand slow readers must not hold as many large pages.
 
         Raises:
             NotFound: there is no such job.

@@ -12,7 +12,7 @@ from duckservice.core.job import Job, JobState, Settlement
 from duckservice.core.job_order import NOTHING_BLOCKED, Blocked
 from duckservice.errors import NotFound
 from duckservice.store import decisions
-from duckservice.store.delta_store import Deltas
+from duckservice.store.delta_store import Deltas, page_of
 from duckservice.store.job_values import (
     AttemptRecord,
     Change,
@@ -337,9 +337,8 @@ class MemoryDeltas(Part):
         await self.ready()
         row = self.rows.get(job)
         start = bisect_right(row.deltas, after, key=attrgetter("id"))
-        items = tuple(row.deltas[start : start + limit])
-        at_end = start + limit >= len(row.deltas)
-        return Deltas(items=items, final=at_end and row.job.state.final)
+        items, more = page_of(row.deltas[start : start + limit + 1], limit)
+        return Deltas(items=tuple(items), final=row.job.state.final and not more)
 
     async def wait_for_deltas(self, job: str, *, after: int) -> None:
         """See `DeltaStore.wait_for_deltas`."""

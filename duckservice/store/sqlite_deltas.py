@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 
 from duckservice.store import sqlite_rows as rows
-from duckservice.store.delta_store import Delta, Deltas
+from duckservice.store.delta_store import Delta, Deltas, page_of
 from duckservice.store.job_values import Lease
 from duckservice.store.sqlite_news import News
 from duckservice.store.sqlite_part import Part
@@ -71,13 +72,18 @@ def _append(session: Session, lease: Lease, attempt: str, data: Sequence[bytes])
 
 def _read(db: sqlite3.Connection, job: str, after: int, limit: int) -> Deltas:
     row = rows.get(db, job)
-    found = db.execute(
-        "SELECT id, attempt, data FROM delta WHERE job = ? AND id > ?"
-        " ORDER BY id LIMIT ?",
-        (row.seq, after, limit + 1),
-    ).fetchall()
-    items = tuple(
-        Delta(id=number, attempt=attempt, data=data)
-        for number, attempt, data in found[:limit]
-    )
-    return Deltas(items=items, final=row.job.state.final and len(found) <= limit)
+    with closing(
+        db.execute(
+            "SELECT id, attempt, data FROM delta WHERE job = ? AND id > ?"
+            " ORDER BY id LIMIT ?",
+            (row.seq, after, limit + 1),
+        )
+    ) as found:
+        items, more = page_of(
+            (
+                Delta(id=number, attempt=attempt, data=data)
+                for number, attempt, data in found
+            ),
+            limit,
+        )
+    return Deltas(items=tuple(items), final=row.job.state.final and not more)

@@ -64,6 +64,21 @@ async def test_a_stream_is_read_from_any_place_while_it_runs_and_afterwards(
             await run(store, claimed)
 
 
+async def test_large_pieces_are_read_in_small_pages_and_all_of_them(store, jobs):
+    job = await jobs.insert(store)
+    claimed = await claim_one(store)
+    record = await begin(store, claimed)
+    pieces = [b"x" * size for size in (100_000, 100_000, 100_000, 900_000, 1, 2)]
+    await store.append_deltas(claimed.lease, record.id, pieces)
+    await run(store, claimed)
+    pages, after, final = [], 0, False
+    while not final:
+        page = await store.read_deltas(job.id, after=after, limit=100)
+        pages.append([len(delta.data) for delta in page.items])
+        after, final = page.items[-1].id, page.final
+    assert pages == [[100_000, 100_000], [100_000], [900_000], [1, 2]]
+
+
 async def test_nothing_appended_changes_nothing(store, jobs):
     await jobs.insert(store)
     claimed = await claim_one(store)
