@@ -85,6 +85,8 @@ class Pursuit(Generic[R]):
     must not be broken off because another one is quicker."""
     _rotated: int = 0
     """Attempts that have only found out that a key is limited or refused."""
+    _retries: list[Guarded] = attrs.field(factory=list[Guarded])
+    """Whose retries are taken, and not sent yet."""
     _replaced: set[str] = attrs.field(factory=set[str])
     """Models that another one stands in for, since they were the wrong ones."""
 
@@ -94,11 +96,15 @@ class Pursuit(Generic[R]):
         Raises:
             DuckError: what has become of all attempts, as one error.
         """
-        while (step := self._next()) is not None:
-            won = await self._ask(step, send)
-            if won is not None:
-                return won
-        raise self.verdict()
+        try:
+            while (step := self._next()) is not None:
+                won = await self._ask(step, send)
+                if won is not None:
+                    return won
+            raise self.verdict()
+        finally:
+            for guarded in list(self._retries):
+                self._give_retry_back(guarded)
 
     @property
     def others(self) -> bool:
@@ -121,7 +127,7 @@ class Pursuit(Generic[R]):
                 and self._is_affordable(step.guarded, step.request)
             ):
                 # What is asked twice is paid twice: as retries, it is a share only.
-                if not _spend_retry(step.guarded):
+                if not self._take_retry(step.guarded):
                     return None
                 self.plan.remove(step)
                 return step
@@ -166,7 +172,7 @@ class Pursuit(Generic[R]):
         """
         if not self._is_affordable(step.guarded, step.request):
             return False
-        return not self._was_asked(step.guarded) or _spend_retry(step.guarded)
+        return not self._was_asked(step.guarded) or self._take_retry(step.guarded)
 
     def _was_asked(self, guarded: Guarded) -> bool:
         """Say whether the provider was asked in this call, or in one before it."""
@@ -205,14 +211,20 @@ class Pursuit(Generic[R]):
             await trio.sleep(pause)
 
     async def _open(self, step: Step[R], why: str = "") -> Attempt:
-        return await open_attempt(
-            self.parts,
-            self.emit,
-            self.call,
-            step.guarded,
-            step.request,
-            why=f"{why}; {step.why}" if why else self._why(step),
-        )
+        try:
+            attempt = await open_attempt(
+                self.parts,
+                self.emit,
+                self.call,
+                step.guarded,
+                step.request,
+                why=f"{why}; {step.why}" if why else self._why(step),
+            )
+        except BaseException:
+            self._give_retry_back(step.guarded)
+            raise
+        self._send_retry(step.guarded)
+        return attempt
 
     def _why(self, step: Step[R]) -> str:
         if not self._errors:
@@ -227,6 +239,30 @@ class Pursuit(Generic[R]):
             self._tried.add(guarded.config.name)
             its = guarded.board
             its.retry_budget = retry.earn(its.retry_budget, trio.current_time())
+
+    def _take_retry(self, guarded: Guarded) -> bool:
+        """Take a retry from the provider's budget; say whether there was one."""
+        its = guarded.board
+        budget = retry.take(its.retry_budget, trio.current_time())
+        if budget is None:
+            return False
+        its.retry_budget = budget
+        self._retries.append(guarded)
+        return True
+
+    def _send_retry(self, guarded: Guarded) -> None:
+        """Have the retry that was taken, if one was, count from now on."""
+        if guarded in self._retries:
+            self._retries.remove(guarded)
+            its = guarded.board
+            its.retry_budget = retry.sent(its.retry_budget, trio.current_time())
+
+    def _give_retry_back(self, guarded: Guarded) -> None:
+        """Have the retry that was taken, if one was, be another's: it is not sent."""
+        if guarded in self._retries:
+            self._retries.remove(guarded)
+            its = guarded.board
+            its.retry_budget = retry.give_back(its.retry_budget)
 
     def _what_next(self, step: Step[R], error: DuckError) -> float | None:
         """Return the pause before the same provider is asked again, None for the next.
@@ -262,7 +298,7 @@ class Pursuit(Generic[R]):
                 if self.call.options.watch is not None:  # the pause is its own affair
                     raise self.verdict()
                 affordable = self._is_affordable(step.guarded, step.request)
-                if affordable and _spend_retry(step.guarded):
+                if affordable and self._take_retry(step.guarded):
                     return after
                 raise self.verdict()
             case GiveUp():
@@ -278,7 +314,7 @@ class Pursuit(Generic[R]):
         """
         if self._rotated >= KEYS_MAX:
             return False
-        return _spend_retry(step.guarded) or not error.is_limited
+        return self._take_retry(step.guarded) or not error.is_limited
 
     def _other_model_for(self, step: Step[R], error: DuckError) -> bool:
         """Plan for another model, if *error* says that this one is the wrong one."""
@@ -320,16 +356,6 @@ class Pursuit(Generic[R]):
 def _shortest(step: Step[R]) -> float:
     monitor = step.guarded.board.performance
     return monitor.shortest(step.request.model, trio.current_time())
-
-
-def _spend_retry(guarded: Guarded) -> bool:
-    """Take a retry from the provider's budget; say whether there was one."""
-    its = guarded.board
-    budget = retry.spend(its.retry_budget, trio.current_time())
-    if budget is None:
-        return False
-    its.retry_budget = budget
-    return True
 
 
 def _retries_spent(held: Sequence[Guarded]) -> RetriesSpent:

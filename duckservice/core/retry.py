@@ -115,16 +115,19 @@ def backoff(policy: RetryPolicy, attempt: int, chance: float) -> float:
 class RetryBudget:
     """Retries of one provider: one for ten first attempts, and ten in reserve.
 
-    What was spent rests for a minute; a first attempt wakes a tenth of a retry
-    early. In any 60 s there are thus at most 10 retries and a tenth of the first
-    attempts, however many requests fail: retries cannot keep a provider down. And
-    nothing that waits for a retry waits for ever, even where nothing else is sent.
+    A retry is taken when it is decided on, and rests for a minute from when it is
+    sent: it may have to stand in line. A first attempt wakes a tenth of a retry early.
+    In any 60 s there are thus at most 10 retries and a tenth of the first attempts,
+    however many requests fail: retries cannot keep a provider down. And nothing that
+    waits for a retry waits for ever, even where nothing else is sent.
     """
 
     tenths: int = 100
-    """What can be spent; with what rests, it is always 100."""
+    """What can be taken; with what is taken and what rests, it is always 100."""
     resting: tuple[tuple[float, int], ...] = ()
-    """When what was spent comes back, and how much; the earliest first."""
+    """When what was sent comes back, and how much; the earliest first."""
+    taken: int = 0
+    """For retries that are not sent yet."""
 
 
 _TENTHS_PER_RETRY = 10
@@ -138,20 +141,39 @@ def earn(budget: RetryBudget, now: float) -> RetryBudget:
         return budget
     (until, rests), *later = budget.resting
     first = ((until, rests - 1),) if rests > 1 else ()
-    return RetryBudget(budget.tenths + 1, (*first, *later))
+    return RetryBudget(budget.tenths + 1, (*first, *later), budget.taken)
 
 
-def spend(budget: RetryBudget, now: float) -> RetryBudget | None:
-    """Return the budget after a retry, or None if there must not be one."""
+def take(budget: RetryBudget, now: float) -> RetryBudget | None:
+    """Return the budget without a retry, or None if there must not be one.
+
+    It ends with `sent`, or with `give_back`.
+    """
     budget = _woken(budget, now)
-    if budget.tenths < _TENTHS_PER_RETRY:
+    tenths = budget.tenths - _TENTHS_PER_RETRY
+    if tenths < 0:
         return None
-    rests = (*budget.resting, (now + _REST, _TENTHS_PER_RETRY))
-    return RetryBudget(budget.tenths - _TENTHS_PER_RETRY, rests)
+    return RetryBudget(tenths, budget.resting, budget.taken + _TENTHS_PER_RETRY)
+
+
+def sent(budget: RetryBudget, now: float) -> RetryBudget:
+    """Return the budget after a retry that was taken is sent."""
+    budget = _woken(budget, now)
+    taken = budget.taken - _TENTHS_PER_RETRY
+    assert taken >= 0, "nobody has taken it"
+    resting = (*budget.resting, (now + _REST, _TENTHS_PER_RETRY))
+    return RetryBudget(budget.tenths, resting, taken)
+
+
+def give_back(budget: RetryBudget) -> RetryBudget:
+    """Return the budget after a retry that was taken will not be sent."""
+    taken = budget.taken - _TENTHS_PER_RETRY
+    assert taken >= 0, "nobody has taken it"
+    return RetryBudget(budget.tenths + _TENTHS_PER_RETRY, budget.resting, taken)
 
 
 def next_retry_at(budget: RetryBudget, now: float) -> float:
-    """Return when `spend` will next allow a retry, if nothing else is sent."""
+    """Return when `take` will next allow a retry, if nothing else is sent."""
     budget = _woken(budget, now)
     tenths, at = budget.tenths, now
     for until, rests in budget.resting:
@@ -170,7 +192,7 @@ def _woken(budget: RetryBudget, now: float) -> RetryBudget:
         return budget
     resting = tuple(each for each in budget.resting if each[0] >= now)
     woken = sum(rests for _, rests in budget.resting[: -len(resting) or None])
-    return RetryBudget(budget.tenths + woken, resting)
+    return RetryBudget(budget.tenths + woken, resting, budget.taken)
 
 
 def _another_may_serve(error: DuckError) -> bool:

@@ -16,8 +16,10 @@ from duckservice.core.retry import (
     backoff,
     decide,
     earn,
+    give_back,
     next_retry_at,
-    spend,
+    sent,
+    take,
 )
 
 
@@ -216,20 +218,39 @@ def test_a_base_delay_of_zero_is_taken_as_it_is():
     )
 
 
-@given(st.lists(st.tuples(st.floats(0, 5), st.booleans()), max_size=300))
-@settings(max_examples=100)
+def spend(budget: RetryBudget, now: float) -> RetryBudget | None:
+    """Take a retry and send it at once."""
+    taken = take(budget, now)
+    return None if taken is None else sent(taken, now)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0, 5), st.sampled_from(["first", "take", "send", "give_back"])
+        ),
+        max_size=300,
+    )
+)
+@settings(max_examples=150)
 def test_in_any_minute_retries_are_ten_and_a_tenth_of_the_first_attempts(steps):
-    budget, now = RetryBudget(), 0.0
+    budget, now, taken = RetryBudget(), 0.0, 0
     minute: deque[tuple[float, bool]] = deque()
-    for gap, first in steps:
+    for gap, what in steps:
         now += gap
-        if first:
+        if what == "first":
             budget = earn(budget, now)
             minute.append((now, True))
-        elif (after := spend(budget, now)) is not None:
-            budget = after
+        elif what == "take" and (after := take(budget, now)) is not None:
+            budget, taken = after, taken + 1
+        elif what == "send" and taken:
+            budget, taken = sent(budget, now), taken - 1
             minute.append((now, False))
-        assert budget.tenths + sum(rests for _, rests in budget.resting) == 100
+        elif what == "give_back" and taken:
+            budget, taken = give_back(budget), taken - 1
+        rest = sum(rests for _, rests in budget.resting)
+        assert budget.tenths + budget.taken + rest == 100
+        assert budget.taken == taken * 10
         while minute[0][0] <= now - 60 if minute else False:
             minute.popleft()
         firsts = sum(was_first for _, was_first in minute)
