@@ -44,6 +44,7 @@ from duckservice.errors import (
 from duckservice.events import AttemptEnded, EventSink
 from duckservice.metering import Meter
 from duckservice.permissions import at_rest
+from duckservice.providers.base import Provider
 from duckservice.providers.request_context import KeyRest, Sending
 from duckservice.providers.sending import may_be_accepted
 from duckservice.request_story import operation_of
@@ -89,6 +90,11 @@ class Attempt:
     _a_key_rests: bool = False
     """Whether the limiter knows already which key a 429 is about."""
 
+    @property
+    def provider(self) -> Provider:
+        """Who is asked: the one that was permitted and priced, whatever is reloaded."""
+        return self.money.provider
+
     async def begin(self) -> None:
         """Have it written down, where somebody keeps a record; then send at once.
 
@@ -102,7 +108,7 @@ class Attempt:
         if watch is None:
             self._send()
             return
-        provider = self.money.provider
+        provider = self.provider
         worst = worst_cost(provider, self.request)
         likely = worst or likely_cost(provider, self.request) or 0
         info = AttemptInfo(
@@ -138,7 +144,7 @@ class Attempt:
         now, its = trio.current_time(), self.guarded
         if now - self.started < SENT_LATE:
             return None
-        model = its.provider.own_name(self.request.model)
+        model = self.provider.own_name(self.request.model)
         if not its.board.may_send(self.permit, model, now):
             return at_rest(its, model)
         limiter = its.board.limiter
@@ -208,7 +214,9 @@ class Attempt:
             )
         else:
             pause = its.seconds
-            self._tell(lambda: limiter.cast(RateLimiter.set_aside, pause, its.key))
+            self._tell(
+                lambda: limiter.cast(RateLimiter.set_aside, pause, its.key, grant=grant)
+            )
 
     def _usage_so_far(self, error: DuckError | None) -> Usage:
         """Return what the provider will probably bill for a reply that broke off."""

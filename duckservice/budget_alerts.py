@@ -7,7 +7,7 @@ nothing, unless it comes in the moment between the two.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, final
 
 import attrs
@@ -40,19 +40,16 @@ class Alerts:
     _told: dict[str, dict[int, int]] = attrs.field(factory=dict[str, dict[int, int]])
     """The highest share of each budget, by the beginnings of its windows."""
 
-    def recall(
-        self, flags: Mapping[str, str], budgets: Container[str] | None = None
-    ) -> None:
-        """Take note of what an earlier life of the daemon has told, of some or of all."""
+    def recall(self, flags: Mapping[str, str]) -> None:
+        """Take note of what an earlier life of the daemon has told."""
         for flag, value in flags.items():
-            name = flag.removeprefix(FLAG)
-            if flag.startswith(FLAG) and (budgets is None or name in budgets):
+            if flag.startswith(FLAG):
                 windows: Mapping[str, int] = json.loads(value)
                 told = {int(begin): share for begin, share in windows.items()}
-                self._told[name] = told
+                self._told[flag.removeprefix(FLAG)] = told
 
     def forget(self, budget: str) -> None:
-        """Tell anew of one whose limit is another now."""
+        """Tell anew of one that is another now."""
         self._told.pop(budget, None)
 
     def note(self, its: BudgetState, *, refused: bool = False) -> None:

@@ -112,12 +112,10 @@ class Budgets:
         """Replace what was set aside by what was spent, 0 if nothing was sent."""
         if reservation is None:
             return
-        self._book.settle(reservation, actual)
+        settled = self._book.settle(reservation, actual)
         if actual:
-            there = {rule.key for rule in self._book.rules()}
-            for key, begin in reservation.windows:
-                if key in there:
-                    self.alerts.note(self._book.state(key, begin))
+            for key, begin in settled:
+                self.alerts.note(self._book.state(key, begin))
 
     def charge(self, spender: Spender, actual: int) -> None:
         """Count what was spent by a request that no budget bound when it was begun."""
@@ -191,8 +189,9 @@ class Budgets:
     ) -> tuple[BudgetRule, ...]:
         """Have budgets of *config* that are new, or bind others, bind from now on.
 
-        They know what the ledger knows. Those of before bind, too, until `change`. If
-        it fails nothing has changed; `unbind` undoes it.
+        They know what the ledger knows of what is over, and what is under way counts
+        as in others. Those of before bind, too, until `change`. If it fails nothing has
+        changed; `unbind` undoes it.
 
         Raises:
             Unavailable: the store cannot tell what was spent.
@@ -204,14 +203,14 @@ class Budgets:
             # From here on they count; what came before is in the store, or held.
             self._added(fresh)
             try:
-                spent = await _spent(ledger.store, fresh, own_name, unwritten)
-                flags = await ledger.store.flags()
+                spent = await _spent(
+                    ledger.store, fresh, own_name, unwritten, open_too=False
+                )
             except BaseException:
                 self.unbind(fresh)
                 raise
         for key, its in spent.items():
             self._book.load(key, its)
-        self.alerts.recall(flags, {rule.name for rule in fresh})
         return fresh
 
     def unbind(self, fresh: Sequence[BudgetRule]) -> None:
@@ -225,6 +224,7 @@ class Budgets:
         for rule in self._book.rules():
             if rule.key not in kept:
                 self._book.remove(rule.key)
+                self.alerts.forget(rule.name)
             elif rule.limit != kept[rule.key].limit:
                 self._book.relimit(rule.key, kept[rule.key].limit)
                 self.alerts.forget(rule.name)
@@ -266,8 +266,14 @@ async def _spent(
     rules: Sequence[BudgetRule],
     own_name: OwnName,
     unwritten: Sequence[LedgerEntry] = (),
+    *,
+    open_too: bool = True,
 ) -> Mapping[str, Mapping[int, int]]:
-    """Return what the ledger, and what is yet to be written there, have of each."""
+    """Return what the ledger, and what is yet to be written there, have of each.
+
+    What is open there counts with its reservation, unless it is not to: where it is
+    under way in this process, it is counted there.
+    """
     by_asker = dict[Asker, Sequence[LedgerSum]]()
     spent = dict[str, Mapping[int, int]]()
     for rule in rules:
@@ -280,9 +286,16 @@ async def _spent(
                 for entry in unwritten
                 if rule.binds_asker(entry.tags, entry.submitter)
             ]
-            by_asker[asker] = (*await store.sums(which), *more)
+            sums = await store.sums(which)
+            if not open_too:
+                sums = tuple(map(_without_open, sums))
+            by_asker[asker] = (*sums, *more)
         spent[rule.key] = _by_window(rule, by_asker[asker], own_name)
     return spent
+
+
+def _without_open(its: LedgerSum) -> LedgerSum:
+    return attrs.evolve(its, counted=its.counted - its.reserved)
 
 
 def _sum_of(entry: LedgerEntry) -> LedgerSum:

@@ -62,6 +62,11 @@ class Daemon:
                 raise InvalidRequest(
                     "there is no config file any more; nothing changed"
                 )
+            if names_nobody(config) and not names_nobody(self.service.config):
+                # An editor that is just writing leaves it empty for a moment.
+                raise InvalidRequest(
+                    "the config file names no provider any more; nothing changed"
+                )
             register_config(config)
             answer = await self.service.reload(config)
         log.info("daemon.reloaded", **answer)
@@ -122,6 +127,11 @@ class Daemon:
         self._server = make_server()
         task_status.started()
         await self._server.serve()
+
+
+def names_nobody(config: Config) -> bool:
+    """Say whether only the mock provider is there, as nothing else is configured."""
+    return config.providers == Config.default().providers
 
 
 @asynccontextmanager

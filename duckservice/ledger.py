@@ -20,6 +20,7 @@ from duckservice.core.job import Settlement
 from duckservice.errors import Conflict, DuckError, Unavailable
 from duckservice.events import EntryLost, EventSink, to_log
 from duckservice.store.base import LedgerEntry, Store, StoreUnavailable
+from duckservice.store.decisions import settled_entry
 
 WINDOW = 0.25
 STORE_PAUSE = 1.0
@@ -49,6 +50,8 @@ class LedgerBuffer:
     _settled: list[tuple[str, Settlement]] = attrs.field(
         factory=list[tuple[str, Settlement]]
     )
+    _opened: dict[str, LedgerEntry] = attrs.field(factory=dict[str, LedgerEntry])
+    """Those that are open in the store, for all that it knows."""
     _flags: dict[str, str] = attrs.field(factory=dict[str, str])
     _something: trio.Event = attrs.field(factory=trio.Event)
     _writing: trio.Lock = attrs.field(factory=trio.Lock)
@@ -68,6 +71,7 @@ class LedgerBuffer:
         store = self.store
         if not self.enabled or store is None:
             return
+        self._opened[entry.id] = entry
         try:
             with trio.move_on_after(OPEN_MAX) as scope:
                 await store.record([entry])
@@ -87,6 +91,8 @@ class LedgerBuffer:
         if self._has_room():
             self._settled.append((entry, settlement))
             self._something.set()
+        else:
+            self._opened.pop(entry, None)
 
     def remember(self, flag: str, value: str) -> None:
         """Have a flag of the store set."""
@@ -96,13 +102,17 @@ class LedgerBuffer:
 
     @asynccontextmanager
     async def held(self) -> AsyncGenerator[Sequence[LedgerEntry]]:
-        """Write nothing for the length of a block; return the entries that wait then.
+        """Write nothing for the length of a block; return what is yet to be written.
 
-        What is in the store and what is returned are all entries that were settled
-        before the block, each once.
+        All that was settled before the block is in the store, or returned.
         """
         async with self._writing:
-            yield tuple(self._waiting)
+            ended = [
+                settled_entry(self._opened[entry], end)
+                for entry, end in self._settled
+                if end.counts and entry in self._opened
+            ]
+            yield (*self._waiting, *ended)
 
     async def run(self, store: Store) -> None:
         """Write until cancelled, and what is left then; the body of its child."""
@@ -180,8 +190,11 @@ class LedgerBuffer:
         except DuckError:
             for entry, settlement in settled:
                 await self._settle_alone(store, entry, settlement)
+                self._opened.pop(entry, None)
                 del self._settled[0]
         else:
+            for entry, _ in settled:
+                self._opened.pop(entry, None)
             del self._settled[: len(settled)]
 
     async def _settle_alone(

@@ -7,14 +7,17 @@ even while a provider is down.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import attrs
 import trio
 
 from duckservice.completion import ModelInfo
+from duckservice.config import ProviderConfig
 from duckservice.errors import DuckError
 from duckservice.offers import Offer, kind_of
+from duckservice.providers.base import Provider
 from duckservice.tree import Guarded, Parts
 
 #: Seconds for which what a provider has told is kept.
@@ -28,19 +31,51 @@ WITHIN = 5.0
 
 
 @attrs.define(eq=False)
+class _Known:
+    """What one provider has told; only who asks it writes to it."""
+
+    told: Sequence[ModelInfo] = ()
+    silent: str | None = None
+    """Why it did not tell when it was asked last."""
+    ask_at: float = -math.inf
+    """When it is to be asked again; never while it is being asked."""
+
+
+@attrs.define(eq=False)
 class ModelList:
-    """What can be asked for, over all providers."""
+    """What can be asked for, over all providers, whatever reloads make of them."""
 
     parts: Parts
-    _told: dict[str, Sequence[ModelInfo]] = attrs.field(
-        factory=dict[str, Sequence[ModelInfo]]
-    )
-    silent: dict[str, str] = attrs.field(factory=dict[str, str])
-    """Who did not tell when it was asked last, and why."""
-    _told_at: dict[str, float] = attrs.field(factory=dict[str, float])
+    _known: dict[str, _Known] = attrs.field(factory=dict[str, _Known])
+
+    @property
+    def silent(self) -> Mapping[str, str]:
+        """Who did not tell when it was asked last, and why."""
+        there, known = self.parts.providers, self._known.items()
+        return {
+            name: its.silent
+            for name, its in known
+            if its.silent is not None and name in there
+        }
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Forget what these providers have told: they are asked again.
+
+        What those tell that are being asked now is for nobody any more. Also forgotten is
+        every provider that is not there any more; what the others have told is kept.
+        """
+        gone, there = frozenset(names), self.parts.providers
+        self._known = {
+            name: its
+            for name, its in self._known.items()
+            if name in there and name not in gone
+        }
 
     async def models(self) -> tuple[ModelInfo, ...]:
-        """Return each model once; the first provider that has it owns it."""
+        """Return each model once; the first provider that has it owns it.
+
+        While somebody asks a provider, others get what is known without it.
+        """
         await self._refresh()
         found = dict[str, ModelInfo]()
         for name, guarded in self.parts.providers.items():
@@ -51,54 +86,77 @@ class ModelList:
     async def offers(self) -> tuple[Offer, ...]:
         """Return each model at each provider that has it, with its price."""
         await self._refresh()
+        # All of one moment: a reload may come while prices are looked up.
+        found = [
+            (name, guarded.config, guarded.provider, model)
+            for name, guarded in self.parts.providers.items()
+            for model in dict.fromkeys(its.id for its in self._of(name, guarded))
+        ]
         offers = list[Offer]()
-        for name, guarded in self.parts.providers.items():
-            for model in {its.id: None for its in self._of(name, guarded)}:
-                offers.append(_offer(name, guarded, model))
-                # To look up a price takes half a millisecond, and some have 500 models.
-                await trio.lowlevel.checkpoint()
+        for name, config, provider, model in found:
+            offers.append(_offer(name, config, provider, model))
+            # To look up a price takes half a millisecond, and some have 500 models.
+            await trio.lowlevel.checkpoint()
         return tuple(offers)
 
     async def _refresh(self) -> None:
-        now = trio.current_time()
-        async with trio.open_nursery() as nursery:
-            for name, guarded in self.parts.providers.items():
-                stale = now - self._told_at.get(name, -KEPT) >= KEPT
-                if stale and not _named(guarded):
-                    self._told_at[name] = now
-                    nursery.start_soon(self._ask, name, guarded)
+        # Once more, if a reload has had forgotten what was told just then.
+        for _ in range(2):
+            stale = self._stale()
+            if not stale:
+                return
+            async with trio.open_nursery() as nursery:
+                for known, provider in stale:
+                    nursery.start_soon(_ask, known, provider)
+
+    def _stale(self) -> list[tuple[_Known, Provider]]:
+        """Return who is to be asked now; nobody else asks them meanwhile."""
+        found, now = list[tuple[_Known, Provider]](), trio.current_time()
+        for name, guarded in self.parts.providers.items():
+            if _named(guarded):
+                continue
+            known = self._known.setdefault(name, _Known())
+            if known.ask_at <= now:
+                known.ask_at = math.inf
+                found.append((known, guarded.provider))
+        return found
 
     def _of(self, name: str, guarded: Guarded) -> Iterator[ModelInfo]:
         yield from _named(guarded)
-        yield from self._told.get(name, ())
+        if (known := self._known.get(name)) is not None:
+            yield from known.told
 
-    async def _ask(self, name: str, guarded: Guarded) -> None:
-        with trio.move_on_after(WITHIN):
+
+async def _ask(known: _Known, provider: Provider) -> None:
+    """Have *provider* tell, and say when it is to be asked again."""
+    began = trio.current_time()
+    again = began + ASKED_AGAIN
+    try:
+        with trio.move_on_after(WITHIN) as limit:
             try:
-                told = await guarded.provider.list_models()
+                told = await provider.list_models()
             except DuckError as error:
                 # What it told before is still the best answer.
-                self._silent(name, error.message)
+                known.silent = error.message
                 return
-            self._told[name] = [
-                model for model in told if guarded.provider.supports_model(model.id)
-            ]
-            self.silent.pop(name, None)
-            return
-        self._silent(name, f"no answer within {WITHIN:g} s")
+            known.told = [its for its in told if provider.supports_model(its.id)]
+            known.silent, again = None, began + KEPT
+        if limit.cancelled_caught:
+            known.silent = f"no answer within {WITHIN:g} s"
+    except trio.Cancelled:
+        # Who asked has gone: the next one who wants to know asks.
+        again = began
+        raise
+    finally:
+        known.ask_at = again
 
-    def _silent(self, name: str, why: str) -> None:
-        self.silent[name] = why
-        self._told_at[name] += ASKED_AGAIN - KEPT
 
-
-def _offer(name: str, guarded: Guarded, model: str) -> Offer:
-    provider = guarded.provider
+def _offer(name: str, config: ProviderConfig, provider: Provider, model: str) -> Offer:
     quote = provider.quote(model)
     return Offer(
         model=model,
         provider=name,
-        kind=kind_of(guarded.config.model_map.get(model, model), quote),
+        kind=kind_of(config.model_map.get(model, model), quote),
         capabilities=provider.capabilities,
         quote=quote,
     )

@@ -35,9 +35,36 @@ async def open_attempt(
         Unavailable, InternalError: an actor does not answer; or a budget binds the
             request, and the store cannot write.
     """
-    since = trio.current_time()
-    report = call.report
-    options = call.options
+    while True:
+        attempt = await _permitted(parts, emit, call, guarded, request, why)
+        if attempt.provider is guarded.provider:
+            break
+        # A reload came while it stood in line: it was permitted, and priced, for what
+        # is no more. Whoever has got this far is not long in line again.
+        attempt.give_back()
+    watch = call.options.watch
+    if watch is not None:
+        watch.permitted(guarded.config.name)
+    try:
+        attempt.money.belong_to_now()
+        await attempt.money.open_entry()
+        attempt.must_be_fit_to_send()
+    except BaseException:
+        attempt.give_back()
+        raise
+    return attempt
+
+
+async def _permitted(
+    parts: Parts,
+    emit: EventSink,
+    call: Call,
+    guarded: Guarded,
+    request: AnyRequest,
+    why: str,
+) -> Attempt:
+    """Set its money aside, and wait for its permissions."""
+    report, options, since = call.report, call.options, trio.current_time()
     money = AttemptMoney.set_aside(parts, call, guarded, request)
     try:
         permissions = await get_permissions(
@@ -56,13 +83,10 @@ async def open_attempt(
     finally:
         now = trio.current_time()
         report.queued += now - since
-    watch = call.options.watch
-    if watch is not None:
-        watch.permitted(guarded.config.name)
     report.attempts += 1
     report.provider = guarded.config.name
     report.model = request.model
-    attempt = Attempt(
+    return Attempt(
         parts=parts,
         emit=emit,
         call=call,
@@ -77,11 +101,3 @@ async def open_attempt(
         queued=now - since,
         why=why,
     )
-    try:
-        money.belong_to_now()
-        await money.open_entry()
-        attempt.must_be_fit_to_send()
-    except BaseException:
-        attempt.give_back()
-        raise
-    return attempt

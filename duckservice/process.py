@@ -290,6 +290,10 @@ async def _reload(daemon: Daemon) -> None:
     except DuckError as error:
         log.warning("daemon.reload_refused", message=error.message)
         status += "; the last reload was refused, and the log says why"
+    except Exception as error:
+        # Nobody waits for the answer: a bug here must not end the daemon.
+        log.exception("daemon.reload_failed", exc_info=error)
+        status += "; the last reload has failed, and the log says why"
     daemon.notifier.ready(status)
 
 

@@ -70,7 +70,8 @@ async def checked_fields(guarded: Guarded) -> Json:
     }
     with trio.move_on_after(CHECK_LIMIT):
         try:
-            report = await guarded.provider.health_check()
+            with guarded.client.used() as provider:
+                report = await provider.health_check()
         except DuckError as error:
             keys = _keys(guarded.provider)
             return {**found, "detail": error.message, "keys": keys}

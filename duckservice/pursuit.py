@@ -159,6 +159,11 @@ class Pursuit(Generic[R]):
         """Take the next out of the plan that may be asked."""
         while self.plan:
             step = self.plan.popleft()
+            name = step.provider
+            if self.parts.providers.get(name) is not step.guarded:
+                msg = f"there is no provider {name!r} any more"
+                self._errors.append(Unavailable(msg, provider=name))
+                continue
             if self._may_begin(step):
                 return step
             self._held.append(step.guarded)

@@ -51,6 +51,10 @@ class Changes:
     """Providers of which something has changed, these two included."""
     changed: tuple[str, ...]
     """Paths of keys that are taken over."""
+    new_paths: tuple[str, ...]
+    """Of these: providers and budgets that are new."""
+    gone_paths: tuple[str, ...]
+    """Of these: providers and budgets that are gone."""
     needs_restart: tuple[str, ...]
     """Paths of keys that are not."""
 
@@ -85,8 +89,17 @@ def changes(old: Config, new: Config) -> Changes:
         ),
         tuned=tuple(name for name, keys in different.items() if keys),
         changed=tuple(changed),
+        new_paths=tuple(_missing(old, new)),
+        gone_paths=tuple(_missing(new, old)),
         needs_restart=tuple(waiting),
     )
+
+
+def _missing(here: Config, there: Config) -> Iterator[str]:
+    """Yield the paths of providers and budgets that are only *there*."""
+    for table in ("providers", "budgets"):
+        names: Mapping[str, Any] = getattr(here, table)
+        yield from (f"{table}.{n}" for n in getattr(there, table) if n not in names)
 
 
 def _different(old: ProviderConfig, new: ProviderConfig) -> frozenset[str]:

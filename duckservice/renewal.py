@@ -12,6 +12,7 @@ that they have. What was granted, spent and found out about a provider stays.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Protocol, final
 
@@ -34,11 +35,10 @@ from duckservice.tree import (
     Seams,
     limits_of,
     make_guarded,
-    patient,
     policy_of,
     provider_spec,
 )
-from supervisors import ActorStopped, StartFailed
+from supervisors import ActorStopped, SupervisionError
 
 WITHIN = 10.0
 """Seconds that the tree and the store have for what a reload needs."""
@@ -81,29 +81,28 @@ class Renewal:
     retirement: Retirement
     maker: ProviderMaker | None
     """None: the providers were given to us, and are what they are."""
-    on_change: Callable[[Config], None]
-    """Is told the new config, in the same step."""
+    config: Callable[[], Config]
+    """Returns the one that holds."""
+    on_change: Callable[[Changes], None]
+    """Is told of the new one, in the step in which all of it is taken over."""
 
-    async def take_over(self, old: Config, new: Config) -> Changes:
-        """Take over what *new* changes in *old*; all of it or, if it raises, nothing.
+    async def take_over(self, new: Config) -> Changes:
+        """Take over what *new* changes; all of it or, if it raises, nothing.
 
         Raises:
             InvalidRequest: a provider cannot be made from it.
             Unavailable: the tree or the store did not do its part in time.
         """
-        async with self.retirement.ending:
-            found = changes(old, new)
-            if self.maker is None and (found.added or found.removed):
-                msg = "providers that are made in Python come and go with a restart"
-                raise InvalidRequest(msg)
-            prepared: _Prepared | None = None
-            with trio.move_on_after(WITHIN):
-                prepared = await self._prepare(found)
-            if prepared is None:
-                msg = f"a reload was not ready within {WITHIN:g} s; nothing has changed"
-                raise Unavailable(msg, retry_after=1.0)
-            self._take_over(prepared)
-        return found
+        with trio.move_on_after(WITHIN):
+            async with self.retirement.ending:
+                found = changes(self.config(), new)
+                if self.maker is None and (found.added or found.removed):
+                    msg = "providers that are made in Python come and go with a restart"
+                    raise InvalidRequest(msg)
+                self._take_over(await self._prepare(found))
+                return found
+        msg = f"a reload was not ready within {WITHIN:g} s; nothing has changed"
+        raise Unavailable(msg, retry_after=1.0)
 
     # Prepare.
 
@@ -118,15 +117,15 @@ class Renewal:
         started = list[Guarded]()
         try:
             for guarded in added:
-                await self._start(guarded)
                 started.append(guarded)
+                await self._start(guarded)
             budgets = await self.parts.budgets.bind(
                 found.config.budgets, self.parts.ledger, self._own_name(made, added)
             )
         except BaseException:
-            with trio.CancelScope(shield=True):
+            with trio.CancelScope(shield=True), suppress(ActorStopped):
                 for guarded in started:
-                    await end_parts(self.parts, guarded)
+                    await end_parts(self.parts, guarded.board.name)
             raise
         new = {its.board.name: its for its in added}
         return _Prepared(
@@ -142,11 +141,8 @@ class Renewal:
 
     def _there(self, found: Changes) -> tuple[dict[str, Guarded], dict[str, Guarded]]:
         """Return who is there already, and of those who was about to end."""
-        back = {
-            name: guarded
-            for name in found.added
-            if (guarded := self.retirement.ending_one(name)) is not None
-        }
+        leaving = {its.board.name: its for its in self.retirement.leaving()}
+        back = {name: leaving[name] for name in found.added if name in leaving}
         return {**self.parts.providers, **back}, back
 
     def _made(
@@ -174,7 +170,7 @@ class Renewal:
         spec = provider_spec(guarded, self.parts.board, self.seams)
         try:
             await self.parts.providers_root.start_child(spec)
-        except (StartFailed, ActorStopped) as error:
+        except SupervisionError as error:
             msg = f"provider {guarded.board.name!r} cannot be started: {error}"
             raise Unavailable(msg) from error
 
@@ -194,7 +190,7 @@ class Renewal:
 
     def _take_over(self, its: _Prepared) -> None:
         parts, found, now = self.parts, its.found, trio.current_time()
-        before = parts.providers
+        leaving = [parts.providers[name] for name in found.removed]
         for name, guarded in its.guarded.items():
             self.retirement.recall(guarded)
             config = found.config.providers[name]
@@ -206,7 +202,6 @@ class Renewal:
                     self._give(guarded, config, its.made[name], moved=moved)
                 guarded.config = config
         parts.providers = its.guarded
-        leaving = [before[name] for name in found.removed]
         board = parts.board
         board.providers = {
             **board.providers,
@@ -215,15 +210,10 @@ class Renewal:
         board.queue_max = found.config.queue.max_size
         tell(self.seams.emit, lambda: parts.queue.cast(RequestQueue.refresh))
         parts.budgets.change(found.config.budgets)
-        parts.providers_root.spec = patient(
-            [
-                provider_spec(guarded, board, self.seams)
-                for guarded in (*its.guarded.values(), *leaving)
-            ]
-        )
         for guarded in leaving:
             self.retirement.retire(guarded)
-        self.on_change(found.config)
+        self.retirement.keep_tree()
+        self.on_change(found)
 
     def _tune(
         self,
@@ -243,8 +233,11 @@ class Renewal:
         if moved or limits != board.limits or kept != list(range(len(kept))):
             board.relimit(now, limits, kept, elsewhere=moved)
             tell(emit, lambda: guarded.limiter.cast(RateLimiter.tick))
-        message = CircuitBreaker.start_over if moved else CircuitBreaker.refresh
-        tell(emit, lambda: guarded.breaker.cast(message))
+        if moved:
+            board.forget()
+            tell(emit, lambda: guarded.breaker.cast(CircuitBreaker.start_over))
+        elif config.breaker.scope != guarded.config.breaker.scope:
+            tell(emit, lambda: guarded.breaker.cast(CircuitBreaker.change_scope))
 
     def _give(
         self,
@@ -260,7 +253,8 @@ class Renewal:
             guarded.client.renew(make, provider)
             return
         left = guarded.client.replace(make, provider)
-        self.retirement.close_later(guarded, left)
+        if left is not None:
+            self.retirement.close_later(guarded, left)
 
 
 def _kept(old: ProviderConfig, new: ProviderConfig) -> list[int | None]:

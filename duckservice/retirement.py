@@ -12,9 +12,8 @@ import trio
 
 from duckservice.actors.request_queue import RequestQueue
 from duckservice.asking import tell
-from duckservice.events import EventSink
 from duckservice.providers.base import Provider
-from duckservice.tree import Guarded, Parts
+from duckservice.tree import Guarded, Parts, Seams, patient, provider_spec
 from supervisors import ActorStopped, ChildNotFound
 
 LOOKS_EACH: Final = 0.5
@@ -37,7 +36,7 @@ class Retirement:
     """Ends providers and connections that requests under way still have."""
 
     parts: Parts
-    emit: EventSink
+    seams: Seams
     ending: trio.Lock = attrs.field(factory=trio.Lock)
     """Whoever changes providers has it: none of them ends meanwhile."""
     _retired: list[_Retired] = attrs.field(factory=list[_Retired])
@@ -45,10 +44,10 @@ class Retirement:
 
     def retire(self, guarded: Guarded) -> None:
         """End a provider that nobody is to be sent to, once nobody is there."""
-        board = guarded.board
+        board, client = guarded.board, guarded.client
 
         def is_over() -> bool:
-            return not board.turns and not board.queued
+            return not board.turns and not board.queued and not client.is_used()
 
         async def end() -> None:
             await self._end(guarded)
@@ -56,39 +55,42 @@ class Retirement:
         self._add(_Retired(is_over, end, guarded))
 
     def close_later(self, guarded: Guarded, provider: Provider) -> None:
-        """Close connections of *guarded* once those are over that have a turn now."""
-        users = frozenset(guarded.board.turns)
+        """Close connections of *guarded* once those are over that use them now."""
+        client, board = guarded.client, guarded.board
+        users = frozenset(board.turns)
 
         def is_over() -> bool:
-            return users.isdisjoint(guarded.board.turns)
+            return users.isdisjoint(board.turns) and not client.is_used(provider)
 
-        self._add(_Retired(is_over, provider.aclose))
+        async def end() -> None:
+            await client.close(provider)
 
-    def ending_one(self, name: str) -> Guarded | None:
-        """Return the provider of that name that is to end, and has not."""
-        found = (its.guarded for its in self._retired if its.guarded is not None)
-        return next((its for its in found if its.board.name == name), None)
+        self._add(_Retired(is_over, end))
+
+    def leaving(self) -> list[Guarded]:
+        """Return the providers that are to end, and have not."""
+        return [its.guarded for its in self._retired if its.guarded is not None]
 
     def recall(self, guarded: Guarded) -> None:
         """Have a provider not end, if it was to."""
         self._retired = [its for its in self._retired if its.guarded is not guarded]
 
+    def keep_tree(self) -> None:
+        """Have the tree start those again that are there, should all of it crash."""
+        there = (*self.parts.providers.values(), *self.leaving())
+        self.parts.providers_root.spec = patient(
+            [provider_spec(its, self.parts.board, self.seams) for its in there]
+        )
+
     async def run(self) -> None:
-        """End what is not used any more, until cancelled; and then what is left."""
-        try:
-            while True:
-                await self._something.wait()
-                while self._retired:
-                    await trio.sleep(LOOKS_EACH)
-                    async with self.ending:
-                        await self._end_unused()
-                self._something = trio.Event()
-        finally:
-            # A provider's client closes what it has itself.
-            with trio.move_on_after(2, shield=True):
-                for its in self._retired:
-                    if its.guarded is None:
-                        await its.end()
+        """End what is not used any more, until cancelled."""
+        while True:
+            await self._something.wait()
+            while self._retired:
+                await trio.sleep(LOOKS_EACH)
+                async with self.ending:
+                    await self._end_unused()
+            self._something = trio.Event()
 
     def _add(self, its: _Retired) -> None:
         self._retired.append(its)
@@ -96,20 +98,29 @@ class Retirement:
 
     async def _end_unused(self) -> None:
         for its in [its for its in self._retired if its.is_over()]:
+            try:
+                await its.end()
+            except ActorStopped:
+                continue  # all of them are being started anew; it ends another time
+            except Exception as error:
+                log.warning("provider.not_ended_well", exc_info=error)
             self._retired.remove(its)
-            await its.end()
+            self.keep_tree()
 
     async def _end(self, guarded: Guarded) -> None:
-        await end_parts(self.parts, guarded)
         name, board = guarded.board.name, self.parts.board
+        await end_parts(self.parts, name)
         board.providers = {n: its for n, its in board.providers.items() if n != name}
-        tell(self.emit, lambda: self.parts.queue.cast(RequestQueue.refresh))
+        tell(self.seams.emit, lambda: self.parts.queue.cast(RequestQueue.refresh))
         log.info("provider.ended", provider=name)
 
 
-async def end_parts(parts: Parts, guarded: Guarded) -> None:
-    """Stop what runs for a provider, and forget it; its client closes connections."""
-    name, root = guarded.board.name, parts.providers_root
-    with suppress(ActorStopped, ChildNotFound):
-        await root.terminate_child(name)
-        await root.delete_child(name)
+async def end_parts(parts: Parts, name: str) -> None:
+    """Stop what runs for a provider, and forget it; its client closes connections.
+
+    Raises:
+        ActorStopped: the tree of providers does not run at this moment.
+    """
+    with suppress(ChildNotFound):
+        await parts.providers_root.terminate_child(name)
+        await parts.providers_root.delete_child(name)

@@ -48,6 +48,7 @@ from duckservice.offers import Offer, offer_fields, price_list_fields
 from duckservice.provider_fields import checked_fields, provider_fields
 from duckservice.provider_maker import Maker, makers_of
 from duckservice.providers.base import Provider
+from duckservice.reload import Changes
 from duckservice.renewal import Renewal
 from duckservice.retirement import Retirement
 from duckservice.store.base import Store
@@ -300,14 +301,15 @@ class RunningService(CachingService):
     async def check_providers(self) -> Sequence[Json]:
         """Find out, of all providers side by side, which of them answer."""
         found: dict[str, Json] = {}
+        providers = self.parts.providers
 
         async def check(guarded: Guarded) -> None:
             found[guarded.config.name] = await checked_fields(guarded)
 
         async with trio.open_nursery() as nursery:
-            for guarded in self.parts.providers.values():
+            for guarded in providers.values():
                 nursery.start_soon(check, guarded)
-        return [found[name] for name in self.parts.providers]
+        return [found[name] for name in providers]
 
     async def reload(self, config: Config) -> Json:
         """Take over what *config* changes; all of it or, if it raises, nothing.
@@ -317,19 +319,22 @@ class RunningService(CachingService):
             Unavailable: the tree or the store did not do its part in time.
         """
         assert self._renewal is not None, "open_running sets it"
-        found = await self._renewal.take_over(self.config, config)
+        found = await self._renewal.take_over(config)
         return {
             "changed": list(found.changed),
+            "added": list(found.new_paths),
+            "removed": list(found.gone_paths),
             "needs_restart": list(found.needs_restart),
             "warnings": list(config.warnings),
         }
 
-    def refresh(self, config: Config) -> None:
+    def taken_over(self, found: Changes) -> None:
         """Go by another config from now on; see `reload`."""
-        CachingService.refresh(self, config)
-        self._models = ModelList(self.parts)
+        self.refresh(found.config)
+        others = (*found.added, *found.removed, *found.moved, *found.renewed)
+        self._models.forget(others)
         assert self._durable is not None, "open_running sets it"
-        self._durable.refresh(config)
+        self._durable.refresh(found.config)
 
     async def restart_actor(self, path: str) -> None:
         """Crash what runs at *path* of the tree; its supervisor restarts it by policy.
@@ -405,14 +410,15 @@ async def open_running(
         durable = make_durable(service, open_)
         service._jobs = durable.jobs  # noqa: SLF001 - of our own class
         service._durable = durable  # noqa: SLF001 - of our own class
-        retirement = Retirement(parts, seams.emit)
         waking = _waking(seams, durable.jobs.board)
+        retirement = Retirement(parts, waking)
         service._renewal = Renewal(  # noqa: SLF001 - of our own class
             parts=parts,
             seams=waking,
             retirement=retirement,
             maker=Maker() if providers is None else None,
-            on_change=service.refresh,
+            config=lambda: service.config,
+            on_change=service.taken_over,
         )
         service._slot = durable.slot  # noqa: SLF001 - of our own class
         service._batches = Batches(durable.jobs)  # noqa: SLF001 - of our own class

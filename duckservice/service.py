@@ -146,9 +146,10 @@ class Service:
         async with self._call(options or CallOptions()):
             *others, last = self.planner.plan(request, CallOptions())
             for step in others:
-                with suppress(ProviderError):
-                    return await step.guarded.provider.count_tokens(step.request)
-            return await last.guarded.provider.count_tokens(last.request)
+                with suppress(ProviderError), step.guarded.client.used() as provider:
+                    return await provider.count_tokens(step.request)
+            with last.guarded.client.used() as provider:
+                return await provider.count_tokens(last.request)
 
     def new_id(self) -> str:
         """Return an id that sorts by time, and within a millisecond by order."""
@@ -304,15 +305,15 @@ class Service:
 
 
 async def _complete(attempt: Attempt, request: ChatRequest) -> Completion:
-    return await _whole(attempt, attempt.guarded.provider.complete, request)
+    return await _whole(attempt, attempt.provider.complete, request)
 
 
 async def _embed(attempt: Attempt, request: EmbeddingRequest) -> Embeddings:
-    return await _whole(attempt, attempt.guarded.provider.embed, request)
+    return await _whole(attempt, attempt.provider.embed, request)
 
 
 async def _draw(attempt: Attempt, request: ImageRequest) -> Images:
-    return await _whole(attempt, attempt.guarded.provider.generate_images, request)
+    return await _whole(attempt, attempt.provider.generate_images, request)
 
 
 async def _whole(attempt: Attempt, ask: Callable[[R], Awaitable[W]], request: R) -> W:

@@ -90,7 +90,7 @@ async def open_stream(attempt: Attempt, request: ChatRequest) -> OpenStream:
         await attempt.begin()
         async with AsyncExitStack() as stack:
             batches = await stack.enter_async_context(
-                attempt.guarded.provider.stream(request)
+                attempt.provider.stream(request)
             )
             first = list[Chunk]()
             async for batch in batches:

@@ -31,7 +31,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 
 import attrs
 import trio
@@ -87,6 +89,10 @@ class Client:
     make: Callable[[], Provider]
     provider: Provider
     _closed: bool = False
+    _left: list[Provider] = attrs.field(factory=list[Provider])
+    """Those that requests under way may still have connections of."""
+    _users: Counter[int] = attrs.field(factory=Counter[int])
+    """Of each provider, what uses it without a turn; by its `id`."""
 
     def renew(self, make: Callable[[], Provider], provider: Provider) -> None:
         """Use *provider* from now on, and what *make* makes after a crash.
@@ -98,17 +104,40 @@ class Client:
         if not self._closed:
             self.provider = provider
 
-    def replace(self, make: Callable[[], Provider], provider: Provider) -> Provider:
+    def replace(
+        self, make: Callable[[], Provider], provider: Provider
+    ) -> Provider | None:
         """Use *provider*, which has connections of its own, from now on.
 
-        Returns the one that nobody is to use any more: somebody must close it, once
-        the requests are over that it carries.
+        Returns the one of before: `close` it once nobody has a request there.
         """
-        self.make = make
-        if self._closed:
-            return provider  # the next incarnation makes its own
-        before, self.provider = self.provider, provider
+        before = None if self._closed else self.provider
+        self.renew(make, provider)
+        if before is not None:
+            self._left.append(before)
         return before
+
+    @contextmanager
+    def used(self) -> Generator[Provider]:
+        """Yield the provider of today to who needs no turn, as for a list of models."""
+        its = self.provider
+        self._users[id(its)] += 1
+        try:
+            yield its
+        finally:
+            self._users[id(its)] -= 1
+
+    def is_used(self, provider: Provider | None = None) -> bool:
+        """Say whether somebody uses *provider*, or any, without a turn."""
+        if provider is None:
+            return any(self._users.values())
+        return bool(self._users[id(provider)])
+
+    async def close(self, left: Provider) -> None:
+        """Close one that was left."""
+        if left in self._left:
+            self._left.remove(left)
+            await left.aclose()
 
     async def run(self) -> None:
         """Keep the connections until the tree, or this part of it, stops."""
@@ -120,6 +149,8 @@ class Client:
             self._closed = True
             with trio.move_on_after(2, shield=True):
                 await self.provider.aclose()
+                for left in list(self._left):
+                    await self.close(left)
 
 
 @attrs.define(eq=False)

@@ -90,10 +90,13 @@ def test_what_can_be_taken_over_is_named_down_to_its_key():
         "budgets.daily",
     )
     assert (found.added, found.removed, found.tuned) == (("more",), (), ())
+    assert found.new_paths == ("providers.more", "budgets.daily")
+    assert found.gone_paths == ()
     assert found.needs_restart == ()
     assert found.config == new
     back = changes(new, OLD)
     assert (back.added, back.removed, back.tuned) == ((), ("more",), ())
+    assert back.gone_paths == ("providers.more", "budgets.daily")
     assert back.config == OLD
     later = attrs.evolve(new, budgets={"daily": BudgetConfig(limit_usd="6")})
     assert changes(new, later).changed == ("budgets.daily.limit_usd",)

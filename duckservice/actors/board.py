@@ -78,6 +78,10 @@ class ProviderBoard:
         if self.limiter is not None:
             self.limiter.relimit(now, limits, kept, elsewhere=elsewhere)
 
+    def forget(self) -> None:
+        """Forget what another server has done that had this name; see `CircuitBreaker`."""
+        self.retry_budget, self.performance = RetryBudget(), PerformanceMonitor()
+
     def breaker_of(self, model: str) -> BreakerState:
         """Return the state of the breaker that a request for *model* has to pass."""
         return self.breakers.get(model, self.breaker)

@@ -62,12 +62,13 @@ class CircuitBreaker:
                 state, self.policy, now, self._eras, trusted=trusted
             )
             self._move(scope, revived)
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Take note that the config may be another one."""
         if not self._board.by_model:
             self._forget_models("closed", "all models are judged together now")
+
+    def change_scope(self) -> None:
+        """Judge each model by itself, or all of them together; it begins anew."""
+        self._move("", core.reset(self._board.breaker), "it is judged otherwise now")
+        self._forget_models("closed", "it is judged otherwise now")
 
     def start_over(self) -> None:
         """Forget how the provider was: it is another server now. Disabled it stays."""

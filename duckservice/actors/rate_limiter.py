@@ -157,9 +157,11 @@ class RateLimiter:
         self._limiter.refused(self._clock(), retry_after, key, grant=grant)
         self._grant_due()
 
-    def set_aside(self, seconds: float, key: int) -> None:
+    def set_aside(
+        self, seconds: float, key: int, *, grant: Grant | None = None
+    ) -> None:
         """Grant other keys for *seconds*, as long as there are any."""
-        self._limiter.set_aside(self._clock(), seconds, key)
+        self._limiter.set_aside(self._clock(), seconds, key, grant=grant)
         self._grant_due()
 
     def block(self, seconds: float, key: int = ANY_KEY) -> None:

@@ -64,7 +64,8 @@ class RequestQueue:
         reply: Reply[Turn] = Reply()
         now = self._clock()
         if lane not in self._board.providers:
-            reply.fail(Unavailable(f"there is no provider {lane!r} any more"))
+            msg = f"there is no provider {lane!r} any more"
+            reply.fail(Unavailable(msg, provider=lane))
             return reply
         entrance = self._queue.enter(
             now,

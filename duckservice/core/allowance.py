@@ -8,6 +8,7 @@ provider has `told` of the model that a request is for. All of them must allow i
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -100,6 +101,29 @@ class Allowance:
         else:
             its = token_bucket.resized(self._bucket, capacity, refill_rate, now)
             self._bucket = its
+
+    def split_off(self) -> Allowance:
+        """Return the limits of the only key, which is one of several from now on.
+
+        What the provider has told was about that key.
+        """
+        its = copy.deepcopy(self)
+        self.cooldown = Cooldown()
+        self.forget_told()
+        return its
+
+    def forget_told(self) -> None:
+        """Believe no more what the provider has told: other keys are asked with."""
+        self.told = Told(self._guard)
+
+    def take_in(self, key: Allowance) -> None:
+        """Hold what *key* held, too: it is the only one from now on."""
+        self.told = key.told
+        self.cooldown = max(self.cooldown, key.cooldown, key=lambda its: its.until)
+        self._windows = [
+            of_key if window is None else window
+            for window, of_key in zip(self._windows, key._windows, strict=True)
+        ]
 
     def most_tokens(self) -> int | None:
         """Return what no request may exceed, as it is configured."""

@@ -9,6 +9,7 @@ none of them is ever spent twice.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 
 import attrs
 
@@ -33,6 +34,8 @@ class Reservation:
     """Keys of budgets, and the beginnings of their windows."""
     edition: int = 0
     """Of the book, when it was made."""
+    number: int = 0
+    """Tells it from others."""
     spares_others: bool
     """Whether another provider, or model, might not have been bound by any of them."""
 
@@ -71,11 +74,22 @@ class BudgetBook:
         self._windows: dict[str, dict[int, Budget]] = {rule.key: {} for rule in rules}
         self.edition = 0
         """It counts up with each budget that comes or goes."""
+        self._under_way: dict[int, tuple[Reservation, Spender]] = {}
+        self._added: dict[int, list[tuple[str, int]]] = {}
+        """Of what is under way: budgets that have come since, and their windows."""
+        self._numbers = count(1)
 
     def add(self, rule: BudgetRule) -> None:
-        """Have one more budget, with nothing spent."""
+        """Have one more budget, with nothing spent; what is under way is reserved."""
         self._rules[rule.key], self._windows[rule.key] = rule, {}
         self.edition += 1
+        for number, (its, spender) in self._under_way.items():
+            if rule.binds(spender):
+                begin = begin_of(rule.window, its.at)
+                present = self._at(rule, begin)
+                reserved = present.reserved + its.amount
+                self._put(rule.key, begin, attrs.evolve(present, reserved=reserved))
+                self._added.setdefault(number, []).append((rule.key, begin))
 
     def remove(self, key: str) -> None:
         """Forget a budget; what is reserved in it binds nobody any more."""
@@ -119,13 +133,16 @@ class BudgetBook:
             return max(refusals, key=_weight)
         for key, begin, reserved in after:
             self._put(key, begin, reserved)
-        return Reservation(
+        reservation = Reservation(
             amount=worst_case,
             at=now,
             windows=tuple((key, begin) for key, begin, _ in after),
             edition=self.edition,
             spares_others=all(rule.spares_others for rule in rules),
+            number=next(self._numbers),
         )
+        self._under_way[reservation.number] = reservation, spender
+        return reservation
 
     def move(
         self, reservation: Reservation, now: float, spender: Spender
@@ -139,17 +156,29 @@ class BudgetBook:
             begin == begin_of(self._rules[key].window, now)
             for key, begin in reservation.windows
         ):
-            return attrs.evolve(reservation, at=now)
+            moved = attrs.evolve(reservation, at=now)
+            self._under_way[moved.number] = moved, spender
+            return moved
         self.settle(reservation, 0)
         return self.reserve(now, spender, reservation.amount)
 
-    def settle(self, reservation: Reservation, actual: int) -> None:
-        """Replace what was set aside by what was spent."""
-        for key, begin in reservation.windows:
-            if (rule := self._rules.get(key)) is not None:
-                present = self._at(rule, begin)
-                after = budget.settle(present, reservation.amount, actual)
-                self._put(key, begin, after)
+    def settle(
+        self, reservation: Reservation, actual: int
+    ) -> tuple[tuple[str, int], ...]:
+        """Replace what was set aside by what was spent; return where, key and window.
+
+        That is in all budgets that bind it and are still there.
+        """
+        self._under_way.pop(reservation.number, None)
+        added = self._added.pop(reservation.number, ())
+        there = tuple(
+            its for its in (*reservation.windows, *added) if its[0] in self._rules
+        )
+        for key, begin in there:
+            present = self._at(self._rules[key], begin)
+            after = budget.settle(present, reservation.amount, actual)
+            self._put(key, begin, after)
+        return there
 
     def charge(self, now: float, spender: Spender, actual: int) -> tuple[str, ...]:
         """Add what was spent without a reservation; return the budgets' keys."""

@@ -344,8 +344,15 @@ class Limiter(Generic[W]):
         self._rooms.of_key(key).cooldown.block(now, seconds)
         self._wakeup = None
 
-    def set_aside(self, now: float, seconds: float, key: int) -> None:
-        """Take other keys for *seconds*, an hour at most, as long as there are any."""
+    def set_aside(
+        self, now: float, seconds: float, key: int, *, grant: Grant | None = None
+    ) -> None:
+        """Take other keys for *seconds*, an hour at most, as long as there are any.
+
+        The answer to *grant* has said so.
+        """
+        if self._has_moved(grant):
+            return
         its = self._rooms.of_key(key)
         if seconds > 0 and its is not self._rooms.whole:
             until = now + min(seconds, SET_ASIDE_MAX)

@@ -77,9 +77,8 @@ class Rooms:
 
         *kept* are the places that the keys had before, in their new order; None is
         one that is new. What was taken and told stays with the whole, and with each
-        key that is kept, which has that of the whole if it was the only one. Grants
-        under way belong to no key any more if one has moved. *elsewhere* is another
-        server: nothing is kept.
+        key that is kept. Grants under way belong to no key any more if one has moved.
+        *elsewhere* is another server: nothing is kept.
         """
         if elsewhere:
             new = Rooms.of(limits, now)
@@ -90,7 +89,12 @@ class Rooms:
         several = kept if limits.keys > 1 else ()
         if list(several) != list(range(len(self.keys))):
             self.layout += 1
-            self.keys = [self._key_at(place, limits) for place in several]
+            if not several:
+                self._have_one_key(kept)
+            elif not self.keys:
+                self._have_several_keys(several, limits)
+            else:
+                self.keys = [self._key_at(place, limits) for place in several]
         requests, tokens = _of_whole(limits)
         self.whole.relimit(
             now,
@@ -107,10 +111,21 @@ class Rooms:
             )
 
     def _key_at(self, place: int | None, limits: Limits) -> Allowance:
-        """Return the limits of the key that had that place so far."""
-        if place is None:
-            return _of_one_key(limits)
-        return self.keys[place] if self.keys else copy.deepcopy(self.whole)
+        """Return the limits of the key that had that place among several so far."""
+        return _of_one_key(limits) if place is None else self.keys[place]
+
+    def _have_several_keys(self, kept: Sequence[int | None], limits: Limits) -> None:
+        """Limit each key by itself; what was told is of the only one of before."""
+        only = self.whole.split_off() if 0 in kept else _of_one_key(limits)
+        self.whole.forget_told()
+        self.keys = [only if place == 0 else _of_one_key(limits) for place in kept]
+
+    def _have_one_key(self, kept: Sequence[int | None]) -> None:
+        """Limit the only key with the whole."""
+        place = next(iter(kept), None)
+        if place is not None:
+            self.whole.take_in(self.keys[place])
+        self.keys = []
 
     def copy(self) -> Rooms:
         """Return what a successor has to know; what happens here does not change it."""

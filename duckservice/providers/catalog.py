@@ -11,7 +11,7 @@ from duckservice.config import AdapterName, ProviderConfig, Secret, keys_of
 from duckservice.core.pricing import Price
 from duckservice.providers.adapter import Adapter, Speaker
 from duckservice.providers.adapters import adapter_of
-from duckservice.providers.auth.table import credentials_of
+from duckservice.providers.auth.table import credentials_of, handed_over
 from duckservice.providers.base import Provider
 from duckservice.providers.failures import Classifier
 from duckservice.providers.http import HttpClient, secrets_of
@@ -40,6 +40,29 @@ def make_provider(
     """
     if config.adapter == "mock":
         return _mock(config)
+    return _remote(config, transport=transport, wall_clock=wall_clock)
+
+
+def renewed_provider(old: Provider, config: ProviderConfig) -> Provider:
+    """Return the provider of *config*, over the connections that *old* has.
+
+    They must go to the same address. What *old* has found out about its keys, and the
+    tokens that it holds, are handed over, as far as they are the same ones. What is
+    under way in *old* goes on; nothing is to be closed but one of the two. Raises
+    `ValueError` as `make_provider` does.
+    """
+    if not isinstance(old, RemoteProvider) or config.adapter == "mock":
+        return make_provider(config)
+    return _remote(config, transport=old.http.transport, old=old)
+
+
+def _remote(
+    config: ProviderConfig,
+    *,
+    transport: httpx.AsyncBaseTransport | None,
+    wall_clock: Callable[[], float] = time,
+    old: RemoteProvider | None = None,
+) -> RemoteProvider:
     adapter = adapter_of(config.adapter)
     base_url = adapter.base_url(config)
     headers = _headers(config, adapter)
@@ -52,8 +75,16 @@ def make_provider(
         wall_clock=wall_clock,
     )
     speaker = Speaker(provider=config.name, errors=errors, config=config)
+    credentials = credentials_of(
+        config, key_header=adapter.key_header, made=adapter.credentials
+    )
+    if old is not None:
+        credentials = handed_over(
+            old.http.credentials, credentials, before=old.config, now=config
+        )
     return RemoteProvider(
         name=config.name,
+        config=config,
         leave_out=config.leave_out,
         dialect=adapter.dialect(speaker),
         http=HttpClient(
@@ -62,9 +93,7 @@ def make_provider(
             headers=headers,
             timeout=config.timeout,
             classify=errors,
-            credentials=credentials_of(
-                config, key_header=adapter.key_header, made=adapter.credentials
-            ),
+            credentials=credentials,
             secrets=secrets,
             transport=transport,
             wall_clock=wall_clock,
@@ -83,17 +112,6 @@ def make_provider(
         ),
         thinker=partial(thinker_of, config.adapter, config.api),
     )
-
-
-def renewed_provider(old: Provider, config: ProviderConfig) -> Provider:
-    """Return the provider of *config*, over the connections that *old* has.
-
-    They must go to the same address. What is under way in *old* goes on; nothing
-    is to be closed but one of the two. Raises `ValueError` as `make_provider` does.
-    """
-    if not isinstance(old, RemoteProvider):
-        return make_provider(config)
-    return make_provider(config, transport=old.http.transport)
 
 
 def _mock(config: ProviderConfig) -> MockProvider:

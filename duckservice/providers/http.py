@@ -156,7 +156,8 @@ class HttpClient:
         self._endpoint = Endpoint(
             base_url, headers, authenticated=credentials is not None
         )
-        self._credentials = credentials
+        self.credentials: Final = credentials
+        """What authenticates the requests; another client may share it."""
         self._provider = provider
         self._timeout = timeout
         self._classify = classify
@@ -218,14 +219,14 @@ class HttpClient:
 
     def key_states(self) -> Sequence[KeyState]:
         """Return how each key is, where keys authenticate the requests."""
-        its = self._credentials
+        its = self.credentials
         return its.states() if isinstance(its, Keys) else ()
 
     async def aclose(self) -> None:
         """Close all connections; requests under way fail with a `ProviderError`."""
         await self.transport.aclose()
-        if self._credentials is not None:
-            await self._credentials.aclose()
+        if self.credentials is not None:
+            await self.credentials.aclose()
 
     async def _send(self, asked: _Asked) -> StreamResponse:
         started = trio.current_time()
@@ -237,7 +238,7 @@ class HttpClient:
                 return answer
             error = await self._refusal(answer)
             sent += 1
-            credentials = self._credentials
+            credentials = self.credentials
             if credentials is None or proof is None or not _of_the_key(error):
                 raise error
             error = credentials.refused(proof, error)
@@ -254,7 +255,7 @@ class HttpClient:
             return
         hints = rate_hints(headers, self._wall_clock())
         if hints:
-            its = self._credentials
+            its = self.credentials
             key = its.index(proof) if isinstance(its, Keys) else ANY_KEY
             sending.on_hints(hints, key)
 
@@ -269,8 +270,8 @@ class HttpClient:
         total = started + self._timeout.total
         proof, is_proven = None, False
         with trio.CancelScope(deadline=min(first_byte, total)):
-            if self._credentials is not None:
-                proof = await self._prove(self._credentials, asked)
+            if self.credentials is not None:
+                proof = await self._prove(self.credentials, asked)
             is_proven = True
             # Others may have it forget this token before the answer comes.
             masked = self._secrets.masked

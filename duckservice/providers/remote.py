@@ -35,7 +35,7 @@ from duckservice.completion import (
     Usage,
     UsageReport,
 )
-from duckservice.config import Option
+from duckservice.config import Option, ProviderConfig
 from duckservice.errors import DuckError, InvalidRequest, RequestError
 from duckservice.providers import tokenizer
 from duckservice.providers.answer_stream import AnswerStream
@@ -201,6 +201,8 @@ class RemoteProvider:
     """A `Provider` over HTTP; see there for what its methods promise."""
 
     name: str
+    config: ProviderConfig = attrs.field(repr=False)
+    """What it was made of."""
     dialect: Dialect = attrs.field(repr=False)
     http: HttpClient
     errors: Classifier = attrs.field(repr=False)

@@ -435,12 +435,13 @@ def _check_then_add() -> Any:
 def _settle_twice() -> Any:
     settle = BudgetBook.settle
 
-    def twice(self: BudgetBook, its: Reservation, actual: int) -> None:
-        settle(self, its, actual)
+    def twice(self: BudgetBook, its: Reservation, actual: int) -> Any:
+        found = settle(self, its, actual)
         for name, begin in its.windows:
             present = self._windows[name][begin]
             more = attrs.evolve(present, settled=present.settled + actual)
             self._windows[name][begin] = more
+        return found
 
     return patch.object(BudgetBook, "settle", twice)
 
@@ -473,9 +474,9 @@ def _a_new_window_loses_reservations() -> Any:
 
     settle = BudgetBook.settle
 
-    def tolerant(self: BudgetBook, its: Reservation, actual: int) -> None:
+    def tolerant(self: BudgetBook, its: Reservation, actual: int) -> Any:
         left = [w for w in its.windows if w[1] in self._windows[w[0]]]
-        settle(self, attrs.evolve(its, windows=tuple(left)), actual)
+        return settle(self, attrs.evolve(its, windows=tuple(left)), actual)
 
     return _both(
         patch.object(BudgetBook, "_put", only_one),
@@ -513,7 +514,7 @@ def _days_of_another_zone() -> Any:
 def _settled_where_the_clock_is() -> Any:
     settle = BudgetBook.settle
 
-    def latest(self: BudgetBook, its: Reservation, actual: int) -> None:
+    def latest(self: BudgetBook, its: Reservation, actual: int) -> Any:
         moved = []
         for name, begin in its.windows:
             last = max(self._windows[name])
@@ -522,7 +523,7 @@ def _settled_where_the_clock_is() -> Any:
                 present = self._at(self._rules[name], last)
                 more = attrs.evolve(present, reserved=present.reserved + its.amount)
                 self._windows[name][last] = more
-        settle(self, attrs.evolve(its, windows=tuple(moved)), actual)
+        return settle(self, attrs.evolve(its, windows=tuple(moved)), actual)
 
     return patch.object(BudgetBook, "settle", latest)
 

@@ -13,6 +13,7 @@ from duckservice.core.budget_book import BudgetBook, Refusal, Reservation
 from duckservice.core.budget_rule import BudgetRule, Spender
 from duckservice.core.grants import Grant, Late, Limits, Waits
 from duckservice.core.limiter import Limiter
+from duckservice.core.rate_hints import RateHints
 from duckservice.core.request_queue import Full, RequestQueue, Turn, Waiting
 from duckservice.core.token_bucket import Never, available, full, resized, take
 
@@ -23,9 +24,9 @@ MINUTE = 60.0
 class Setting:
     """What a config says of one provider."""
 
-    requests: int
-    tokens: int
-    of_key: int
+    requests: int | None
+    tokens: int | None
+    of_key: int | None
     keys: tuple[str, ...]
 
     def limits(self) -> Limits:
@@ -40,19 +41,23 @@ class Setting:
 
 SETTINGS = st.builds(
     Setting,
-    st.integers(1, 9),
-    st.integers(1, 60),
-    st.integers(1, 5),
+    st.none() | st.integers(1, 9),
+    st.none() | st.integers(1, 60),
+    st.none() | st.integers(1, 5),
     st.lists(st.sampled_from("abcd"), unique=True, max_size=3).map(tuple),
 )
+NUMBERS = st.integers(0, 30)
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("ask"), st.integers(0, 40)),
         st.tuples(st.just("wait"), st.integers(1, 40)),
         st.tuples(st.just("set"), SETTINGS),
-        st.tuples(st.just("settle"), st.integers(0, 30)),
-        st.tuples(st.just("give_back"), st.integers(0, 30)),
-        st.tuples(st.just("leave"), st.integers(0, 30)),
+        st.tuples(st.just("settle"), NUMBERS),
+        st.tuples(st.just("give_back"), NUMBERS),
+        st.tuples(st.just("leave"), NUMBERS),
+        st.tuples(st.just("refused"), NUMBERS),
+        st.tuples(st.just("set_aside"), NUMBERS),
+        st.tuples(st.just("tell"), NUMBERS),
     ),
     max_size=40,
 )
@@ -66,6 +71,7 @@ class Sent:
     tokens: int
     key: str | None
     grant: Grant
+    settled: bool = False
 
 
 class Driven:
@@ -76,7 +82,10 @@ class Driven:
         self.limiter = Limiter[int](setting.limits(), 0.0)
         self.sent = list[Sent]()
         self.waiting = dict[int, int]()
-        self.known = set(setting.keys)
+        self.counted_since = {"requests": 0, "tokens": 0, "of_key": 0}
+        """From which grant on a limit holds: where there is none, nobody counts."""
+        self.rests = dict[str | None, float]()
+        """Of a key, until when it was asked for."""
 
     def ask(self, tokens: int) -> None:
         self.tickets += 1
@@ -99,28 +108,56 @@ class Driven:
         self.now = end
 
     def set(self, setting: Setting) -> None:
-        before = {key: place for place, key in enumerate(self.setting.keys)}
-        kept = [before.get(key) for key in setting.keys]
+        old, before = self.setting, {k: n for n, k in enumerate(self.setting.keys)}
+        for name in self.counted_since:
+            if getattr(old, name) is None:
+                self.counted_since[name] = len(self.sent)
         for its in self.sent:
-            # A key that goes is forgotten; where one is left, the whole is limited.
-            if its.key not in setting.keys or len(setting.keys) < 2:
-                its.key = setting.keys[0] if setting.keys[:1] == (its.key,) else None
+            if its.key not in setting.keys:
+                its.key = None  # nobody knows a key that is gone
+        self.rests = {k: at for k, at in self.rests.items() if k in setting.keys}
         self.setting = setting
+        kept = [before.get(key) for key in setting.keys]
         self.limiter.relimit(self.now, setting.limits(), kept)
         self.due()
 
+    def one(self, number: int) -> Sent | None:
+        under_way = [its for its in self.sent if not its.settled]
+        return under_way[number % len(under_way)] if under_way else None
+
     def settle(self, number: int) -> None:
-        if self.sent:
-            its = self.sent[number % len(self.sent)]
-            its.tokens = 0 if not its.grant.settled else its.tokens
-            self.limiter.settle(its.grant, 0)
+        if (its := self.one(number)) is not None:
+            its.settled, its.tokens = True, its.tokens // 2
+            self.limiter.settle(its.grant, its.tokens)
 
     def give_back(self, number: int) -> None:
-        if self.sent:
-            its = self.sent[number % len(self.sent)]
-            if not its.grant.settled:
-                self.sent.remove(its)
+        if (its := self.one(number)) is not None:
+            its.settled, its.tokens = True, 0
+            its.at = -math.inf
             self.limiter.give_back(self.now, its.grant)
+
+    def refused(self, number: int) -> None:
+        """Have the provider ask for a pause of the key of a request."""
+        if (its := self.one(number)) is not None:
+            grant = its.grant
+            of_now = grant.layout == self.limiter.memory().rooms.layout
+            self.limiter.refused(self.now, 30.0, grant.key, grant=grant)
+            if of_now and its.key is not None:
+                self.rests[its.key] = max(self.rests.get(its.key, 0), self.now + 30)
+            self.due()
+
+    def set_aside(self, number: int) -> None:
+        """Have a key be of no use: the others are, and it never is for ever."""
+        if (its := self.one(number)) is not None and its.grant.key >= 0:
+            self.limiter.set_aside(self.now, 50.0, its.grant.key, grant=its.grant)
+            self.due()
+
+    def tell(self, number: int) -> None:
+        """Have the provider tell a limit of the key of a request."""
+        if (its := self.one(number)) is not None:
+            hints = RateHints(requests_limit=1 + number % 5)
+            self.limiter.learn(self.now, hints, its.grant.key, grant=its.grant)
+            self.due()
 
     def leave(self, number: int) -> None:
         if self.waiting:
@@ -140,14 +177,22 @@ class Driven:
                     raise AssertionError("nobody has a deadline")
 
     def granted(self, grant: Grant, tokens: int) -> None:
-        keys = self.setting.keys
-        key = keys[grant.key] if len(keys) > 1 else next(iter(keys), None)
+        its, keys = self.setting, self.setting.keys
+        # Where nothing is known of keys, the sender takes any.
+        key = keys[grant.key_held] if len(keys) > 1 else next(iter(keys), None)
         self.sent.append(Sent(self.now, tokens, key, grant))
-        recent = [its for its in self.sent if its.at > self.now - MINUTE]
-        assert len(recent) <= self.setting.requests
-        assert sum(its.tokens for its in recent) <= self.setting.tokens
-        of_key = [its for its in recent if its.key == key or len(keys) < 2]
-        assert len(of_key) <= self.setting.of_key
+        assert self.rests.get(key, 0.0) <= self.now
+        if its.requests is not None:
+            assert len(self.recent("requests")) <= its.requests
+        if its.tokens is not None:
+            assert sum(one.tokens for one in self.recent("tokens")) <= its.tokens
+        if its.of_key is not None and keys:
+            of_key = [one for one in self.recent("of_key") if one.key == key]
+            assert len(of_key) <= its.of_key
+
+    def recent(self, limit: str) -> list[Sent]:
+        counted = self.sent[self.counted_since[limit] :]
+        return [its for its in counted if its.at > self.now - MINUTE]
 
 
 @settings(max_examples=400, deadline=None)
@@ -158,9 +203,9 @@ def test_a_limit_that_changes_holds_in_every_minute_and_nobody_waits_for_ever(
     its = Driven(first)
     for name, value in steps:
         getattr(its, name)(value)
-    fitting = [t for t in its.waiting.values() if t <= its.setting.tokens]
-    assert len(fitting) == len(its.waiting), "who can never fit has been told"
-    its.wait(MINUTE * 50)
+    most = its.setting.tokens
+    assert most is None or all(tokens <= most for tokens in its.waiting.values())
+    its.wait(MINUTE * 60)
     assert not its.waiting
 
 
@@ -186,6 +231,55 @@ def test_what_is_said_of_a_key_that_has_moved_is_not_taken_for_another():
     limiter.relimit(1.0, limits, [1, 0])
     limiter.refused(1.0, 30.0, grant.key_held, grant=grant)
     assert [key.rests_until for key in limiter.statistics(1.0).keys] == [None, None]
+
+
+def test_a_key_that_is_refused_sets_no_other_key_aside():
+    limits = Limits(keys=2, guard=0.0)
+    limiter = Limiter[int](limits, 0.0)
+    bad = limiter.acquire(0.0, 1, 1)
+    assert isinstance(bad, Grant)
+    # The bad key goes, the good one takes its place.
+    limiter.relimit(1.0, limits, [1, None])
+    limiter.set_aside(1.0, 3600.0, bad.key_held, grant=bad)
+    assert [key.rests_until for key in limiter.statistics(1.0).keys] == [None, None]
+
+
+def told(requests: int) -> RateHints:
+    return RateHints(requests_limit=requests)
+
+
+def granted_at(limiter: Limiter[int], now: float, many: int) -> int:
+    answers = [limiter.acquire(now, 1, 1000 + n) for n in range(many)]
+    for number in range(many):
+        limiter.remove(1000 + number)
+    return sum(isinstance(its, Grant) for its in answers)
+
+
+def test_a_second_key_brings_what_the_first_was_told_to_have():
+    limits = Limits(keys=1, guard=0.0)
+    limiter = Limiter[int](limits, 0.0)
+    first = limiter.acquire(0.0, 1, 1)
+    limiter.learn(0.0, told(2), grant=first)
+    limiter.relimit(1.0, attrs.evolve(limits, keys=2), [0, None])
+    limiter.learn(1.0, told(2), 1)
+    assert granted_at(limiter, 200.0, 9) == 4
+
+
+def test_the_key_that_is_left_keeps_its_limits():
+    limits = Limits(keys=2, key_requests_per_minute=5, guard=0.0)
+    limiter = Limiter[int](limits, 0.0)
+    assert granted_at(limiter, 0.0, 20) == 10
+    limiter.relimit(1.0, attrs.evolve(limits, keys=1), [1])
+    assert granted_at(limiter, 2.0, 20) == 0
+    assert granted_at(limiter, 60.0, 20) == 5
+
+
+def test_the_key_that_is_left_rests_as_long_as_it_was_asked_to():
+    limits = Limits(keys=2, guard=0.0)
+    limiter = Limiter[int](limits, 0.0)
+    limiter.refused(0.0, 100.0, 1)
+    limiter.relimit(1.0, attrs.evolve(limits, keys=1), [1])
+    assert limiter.blocked_until == 100.0
 
 
 def test_another_server_owes_nothing_and_is_owed_nothing():
@@ -265,15 +359,19 @@ def test_a_limit_that_changes_keeps_what_is_spent_and_reserved():
     assert isinstance(book.reserve(0.0, ANYBODY, 1), Refusal)
 
 
-def test_what_was_reserved_in_a_budget_that_is_gone_is_of_no_other():
+def test_what_is_under_way_counts_in_a_budget_that_has_come_exactly():
     book = BudgetBook([DAY])
     held = book.reserve(0.0, ANYBODY, 6)
+    over = book.reserve(0.0, ANYBODY, 3)
+    book.settle(over, 3)
     book.remove("day")
     again = attrs.evolve(DAY, version=book.edition + 1)
     book.add(again)
-    book.settle(held, 6)
-    [state] = book.states(0.0)
-    assert (state.budget.settled, state.budget.reserved) == (0, 0)
+    book.add(BudgetRule(name="others", limit=10, provider="another"))
+    assert [its.budget.reserved for its in book.states(0.0)] == [6, 0]
+    assert book.settle(held, 2) == ((again.key, 0),)
+    assert [its.budget.settled for its in book.states(0.0)] == [2, 0]
+    assert [its.budget.reserved for its in book.states(0.0)] == [0, 0]
 
 
 def test_what_is_sent_later_is_bound_by_a_budget_that_has_come():

@@ -264,6 +264,8 @@ async def test_a_new_key_is_taken_over_and_what_is_under_way_keeps_its_own():
         assert up.keys == [A, B]
         assert await reload(duck) == {
             "changed": [],
+            "added": [],
+            "removed": [],
             "needs_restart": [],
             "warnings": [],
         }

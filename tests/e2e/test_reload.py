@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import attrs
 import trio
+import trio.testing
 
 from duckservice.config import (
     BreakerConfig,
@@ -15,6 +16,7 @@ from duckservice.config import (
     BudgetMatch,
     Config,
     LimitsConfig,
+    PriceConfig,
     QueueConfig,
     RetryConfig,
     RoutingConfig,
@@ -22,6 +24,7 @@ from duckservice.config import (
     TimeoutConfig,
 )
 from duckservice.errors import Unavailable
+from duckservice.retirement import LOOKS_EACH
 from tests.e2e.running import CHAT, json_answer, open_duck, openai_chat, provider
 from tests.upstream import open_upstream
 
@@ -479,6 +482,248 @@ async def test_what_is_under_way_when_a_budget_comes_counts_in_it(tmp_path):
         assert await spent(duck, "day") == (cost, 1)
 
 
+LARGE = {**ASK, "max_tokens": 100_000}
+"""May cost much, and costs little."""
+
+
+async def test_a_budget_beside_another_one_counts_what_was_spent_and_not_reserved(
+    tmp_path,
+):
+    gate = trio.Event()
+    async with (
+        open_upstream([[OK], [OK], [gate, OK]]) as up,
+        reloading(
+            provider("up", "openai", up),
+            budgets={"first": BudgetConfig(limit_usd="100")},
+            state_dir=tmp_path,
+        ) as (duck, file),
+    ):
+        replies = [await duck.post(CHAT, LARGE) for _ in range(2)]
+        async with under_way(duck, up, replies, LARGE):
+            more = {"day": BudgetConfig(limit_usd="100", window="total")}
+            file.set(budgets={**file.config.budgets, **more})
+            await file.reload()
+            [first, day] = (await duck.get("/v1/budgets"))["budgets"]
+            assert day["spent_usd"] == first["spent_usd"]
+            assert day["reserved_usd"] == first["reserved_usd"]
+            assert Decimal(day["reserved_usd"]) > 0
+            gate.set()
+        cost = sum(Decimal(reply.headers["duck-cost-usd"]) for reply in replies)
+        for name in ("first", "day"):
+            assert await spent(duck, name) == (cost, 100)
+        assert all(
+            Decimal(its["reserved_usd"]) == 0
+            for its in (await duck.get("/v1/budgets"))["budgets"]
+        )
+
+
+async def test_without_a_store_what_is_under_way_counts_in_a_new_budget():
+    gate = trio.Event()
+    async with (
+        open_upstream([[gate, OK]]) as up,
+        reloading(
+            provider("up", "openai", up),
+            budgets={"first": BudgetConfig(limit_usd="100")},
+        ) as (duck, file),
+    ):
+        replies = []
+        async with under_way(duck, up, replies, LARGE):
+            more = {
+                "day": BudgetConfig(limit_usd="100", match=BudgetMatch(model="gpt-*"))
+            }
+            file.set(budgets=more)
+            await file.reload()
+            gate.set()
+        cost = Decimal(replies[0].headers["duck-cost-usd"])
+        assert await spent(duck, "day") == (cost, 100)
+
+
+async def test_what_waits_in_line_is_sent_and_paid_by_the_new_config(tmp_path):
+    gate = trio.Event()
+    async with (
+        open_upstream([[gate, OK], [OK]]) as up,
+        reloading(
+            provider("up", "openai", up, max_concurrency=1),
+            budgets={
+                "dear": BudgetConfig(limit_usd="9", match=BudgetMatch(model="dear"))
+            },
+            state_dir=tmp_path,
+        ) as (duck, file),
+    ):
+        replies, late = [], []
+
+        async def ask():
+            late.append(await duck.post(CHAT, CHEAP))
+
+        async def waits():
+            return (await duck.get("/v1/queue"))["waiting"] == 1
+
+        async with under_way(duck, up, replies, CHEAP), trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await until(waits)
+            file.provider(
+                api_key=Secret("the-new-key-of-the-provider"),
+                model_map={"gpt-x": "dear"},
+                price=PriceConfig(input="200", output="800"),
+            )
+            await file.reload()
+            gate.set()
+        cheap, dear = (
+            Decimal(reply.headers["duck-cost-usd"]) for reply in (replies[0], late[0])
+        )
+        assert dear == cheap * 100
+        assert up.requests[0].header("authorization") != up.requests[1].header(
+            "authorization"
+        )
+        assert b'"dear"' in up.requests[1].body
+        assert await spent(duck, "dear") == (dear, 9)
+
+
+async def test_failover_passes_over_a_provider_that_was_removed_meanwhile():
+    gate = trio.Event()
+    async with (
+        open_upstream([[gate, FAILS]]) as one,
+        open_upstream([[OK]]) as two,
+        reloading(
+            provider("up", "openai", one),
+            provider("more", "openai", two, priority=2),
+            provider("third", "openai", two, priority=3),
+        ) as (duck, file),
+    ):
+        replies = []
+        async with under_way(duck, one, replies):
+            file.providers(without=["more"])
+            await file.reload()
+
+            async def has_ended():
+                return await file.in_tree() == ["up", "third"]
+
+            await until(has_ended)
+            gate.set()
+        assert replies[0].status == 200
+        assert replies[0].headers["duck-provider"] == "third"
+
+
+async def test_a_provider_that_has_ended_does_not_come_back_with_the_others():
+    async with (
+        open_upstream([[OK]] * 9) as up,
+        reloading(
+            provider("up", "openai", up),
+            provider("more", "openai", up),
+            may_crash=True,
+        ) as (duck, file),
+    ):
+        before = file.config
+        file.providers(without=["more"])
+        await file.reload()
+
+        async def only_one():
+            return await file.in_tree() == ["up"]
+
+        await until(only_one)
+        await duck.restart("providers")
+        await until(only_one)
+        file.config = before
+        assert await file.reload() == ["providers.more"]
+        assert await file.in_tree() == ["up", "more"]
+
+
+async def test_nothing_that_a_restart_of_retirement_finds_is_cut_off():
+    gate = trio.Event()
+    async with (
+        open_upstream([[gate, OK]]) as old,
+        open_upstream([[OK]]) as new,
+        reloading(provider("up", "openai", old), may_crash=True) as (duck, file),
+    ):
+        replies = []
+        async with under_way(duck, old, replies):
+            file.provider(base_url=f"{new.base_url}/v1")
+            await file.reload()
+            await duck.restart("retirement")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            gate.set()
+        assert replies[0].status == 200
+        assert replies[0].headers["duck-attempts"] == "1"
+        await old.wait_all_closed()
+
+
+async def test_what_needs_no_turn_is_not_cut_off_either():
+    gate = trio.Event()
+    counted = json_answer({"input_tokens": 7})
+    async with (
+        open_upstream([[gate, counted]]) as old,
+        open_upstream([[OK]]) as other,
+        reloading(
+            provider("up", "anthropic", old),
+            provider("o", "openai", other, models=("o",)),
+        ) as (duck, file),
+    ):
+        said = []
+
+        async def count():
+            said.append(await duck.post("/v1/messages/count_tokens", ASK))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count)
+            await old.wait_for_requests(1)
+            file.providers(without=["up"])
+            await file.reload()
+            # Two looks at what is still used.
+            await trio.sleep(2.2 * LOOKS_EACH)
+            gate.set()
+        assert said[0].json() == {"input_tokens": 7}
+
+
+async def test_a_check_of_all_tells_of_those_that_were_there_when_it_began():
+    gate = trio.Event()
+    models = json_answer({"object": "list", "data": []})
+    async with (
+        open_upstream([[gate, models]]) as up,
+        open_upstream([[models]]) as other,
+        reloading(provider("up", "openai", up)) as (duck, file),
+    ):
+        said = []
+
+        async def check():
+            said.append(await duck.daemon.service.check_providers())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(check)
+            await up.wait_for_requests(1)
+            file.providers(more=provider("more", "openai", other))
+            await file.reload()
+            gate.set()
+        assert [its["name"] for its in said[0]] == ["up"]
+
+
+async def test_a_breaker_that_is_open_does_not_stay_so_when_models_have_their_own():
+    async with (
+        open_upstream([[FAILS], [OK]]) as up,
+        reloading(
+            provider("up", "openai", up, breaker=BreakerConfig(failure_threshold=1)),
+            retry=RetryConfig(max_attempts=1),
+        ) as (duck, file),
+    ):
+        await duck.post(CHAT, ASK)
+        file.provider(breaker=BreakerConfig(failure_threshold=1, scope="model"))
+        await file.reload()
+        assert (await duck.post(CHAT, ASK)).status == 200
+        [its] = (await duck.get("/v1/providers"))["providers"]
+        assert its["breaker"] == "closed"
+
+
+async def test_an_empty_file_is_no_config():
+    async with (
+        open_upstream([[OK]]) as up,
+        reloading(provider("up", "openai", up)) as (duck, file),
+    ):
+        file.config = attrs.evolve(Config.default(), is_default=False)
+        reply = await duck.post("/v1/reload")
+        assert reply.code == "invalid_request"
+        assert "names no provider" in reply.json()["error"]["message"]
+        assert (await duck.post(CHAT, ASK)).status == 200
+
+
 async def test_what_is_under_way_in_a_budget_that_goes_or_binds_others_is_harmless(
     tmp_path,
 ):
@@ -504,9 +749,8 @@ async def test_what_is_under_way_in_a_budget_that_goes_or_binds_others_is_harmle
             gate.set()
         assert replies[0].status == 200
         for name in "bc":
-            counted, limit = await spent(duck, name)
-            assert limit == 1
-            assert counted >= Decimal(replies[0].headers["duck-cost-usd"])
+            cost = Decimal(replies[0].headers["duck-cost-usd"])
+            assert await spent(duck, name) == (cost, 1)
 
 
 async def test_what_cannot_be_made_changes_nothing(tmp_path):

@@ -214,6 +214,74 @@ def test_a_key_that_no_header_can_carry_is_refused_unseen(key):
     assert key not in str(caught.value)
 
 
+# A config that is read again
+
+
+def renewed(old, *names, header="authorization"):
+    keys = [Secret(KEYS[name]) for name in names]
+    return Keys("duck", keys, header=header, clock=old._clock).after(old)
+
+
+def states(keys):
+    return {state.key.removeprefix("…"): state.state for state in keys.states()}
+
+
+def test_the_same_keys_in_the_same_order_are_the_same_object():
+    keys, _ = ring()
+    assert renewed(keys, *NAMES) is keys
+    assert renewed(keys, "second", "first", "third") is not keys
+    assert renewed(keys, "first", "second") is not keys
+    assert renewed(keys, *NAMES, header="x-api-key") is not keys
+
+
+def test_a_key_that_stays_keeps_its_state_wherever_it_stands_now():
+    keys, clock = ring(2)
+    keys.refused(proof(keys), error(ProviderAuthError, 401))
+    keys.refused(proof(keys), error(retry_after=50.0))
+    clock.now += 20.0
+    new = renewed(keys, "third", "second", "first")
+    assert [(its.state, its.wait) for its in new.states()] == [
+        ("ok", None),
+        ("limited", 30.0),
+        ("refused", 580.0),
+    ]
+    assert name_of(proof(new)) == "third"
+    assert len(keys.states()) == 2, "who uses the old ones on sees nothing of it"
+    alone = renewed(new, "first")
+    assert [its.state for its in alone.states()] == ["refused"]
+    assert name_of(proof(alone)) == "first"
+
+
+def test_of_a_key_that_is_gone_nothing_is_kept():
+    keys, _ = ring(2)
+    keys.refused(proof(keys), error(ProviderAuthError, 401))
+    without = renewed(keys, "second")
+    assert states(renewed(without, "first", "second")) == {"irst": "ok", "cond": "ok"}
+
+
+def test_what_a_request_under_way_meets_with_a_key_holds_for_the_new_ones_too():
+    keys, _ = ring(2)
+    headers = proof(keys)
+    new = renewed(keys, "second", "first", "third")
+    assert isinstance(keys.refused(headers, error(ProviderAuthError, 401)), Again)
+    assert states(new) == {"cond": "ok", "irst": "refused", "hird": "ok"}
+
+
+def test_a_key_in_another_header_is_another_key():
+    keys, _ = ring(2)
+    keys.refused(proof(keys), error(ProviderAuthError, 401))
+    new = renewed(keys, "first", "second", header="x-api-key")
+    assert set(states(new).values()) == {"ok"}
+    assert dict(proof(new)) == {"x-api-key": KEYS["first"]}
+
+
+def test_keys_that_are_handed_over_are_shown_by_their_ends_alone():
+    keys, _ = ring(2)
+    keys.refused(proof(keys), error(ProviderAuthError, 401))
+    new = renewed(keys, "second", "first", "third")
+    assert "canary" not in f"{new!r} {new.states()} {vars(new)}"
+
+
 class Ring(RuleBasedStateMachine):
     """Against a model that keeps, for each key, two times and nothing else."""
 

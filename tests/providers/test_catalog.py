@@ -6,6 +6,7 @@ import json
 from contextlib import asynccontextmanager
 from itertools import chain
 
+import attrs
 import pytest
 import trio
 from genai_prices import Usage as ListedUsage, calc_price
@@ -601,6 +602,143 @@ async def test_a_renewed_provider_has_the_old_ones_connections_and_its_own_key()
     assert upstream.requests[1].header("authorization").endswith("6789")
     mock = make_provider(config("mock"))
     assert renewed_provider(mock, config("mock")).name == "duck"
+
+
+SHORT = TimeoutConfig(connect=20, first_byte=20, idle=20, total=19)
+
+
+def states(provider):
+    return [(state.key, state.state) for state in provider.key_states()]
+
+
+async def test_a_renewed_provider_knows_which_of_its_keys_were_refused():
+    script = [[answer(status=b"401 x")], [answer(OPENAI_REPLY)]]
+    more = Secret("sk-canary-another-0123456789")
+    async with served(*script, api_keys=(more,)) as (provider, upstream):
+        await provider.complete(ask())
+        before = [("…b604", "refused"), ("…6789", "ok")]
+        assert states(provider) == before
+        slower = attrs.evolve(provider.config, timeout=SHORT)
+        renewed = renewed_provider(provider, slower)
+        assert states(renewed) == before
+        assert renewed.http.credentials is provider.http.credentials
+        await renewed.complete(ask())
+        turned = attrs.evolve(slower, api_key=more, api_keys=(Secret(KEY),))
+        again = renewed_provider(renewed, turned)
+        assert states(again) == before[::-1]
+        assert states(renewed) == before
+        # Who still has an old one may use it.
+        for its in (again, provider):
+            await its.complete(ask())
+    sent = [its.header("authorization") for its in upstream.requests]
+    assert sent == [f"Bearer {KEY}", *[f"Bearer {more.reveal()}"] * 4]
+
+
+TOKENS = [f"canary-token-{n}-5b21c08d" for n in range(3)]
+
+
+@asynccontextmanager
+async def with_tokens():
+    """Open a provider, the server that gives it `TOKENS`, and its own server."""
+    given = [{"access_token": token, "expires_in": 3600} for token in TOKENS]
+    async with (
+        open_upstream([[answer(json.dumps(its).encode())] for its in given]) as issuer,
+        open_upstream([[answer(OPENAI_REPLY)]]) as upstream,
+    ):
+        auth = AuthConfig(
+            type="oauth2",
+            token_url=issuer.base_url + "/token",
+            client_id="the-client",
+            client_secret=Secret("canary-secret-0123456789"),
+        )
+        provider = make_provider(
+            config(base_url=upstream.base_url, auth=auth, timeout=TimeoutConfig())
+        )
+        try:
+            yield provider, issuer, upstream
+        finally:
+            await provider.aclose()
+
+
+async def test_a_renewed_provider_fetches_a_token_anew_only_for_another_auth_table():
+    async with with_tokens() as (provider, issuer, upstream):
+        await provider.complete(ask())
+        its = attrs.evolve(provider.config, timeout=SHORT, models=("gpt-*",))
+        renewed = renewed_provider(provider, its)
+        await renewed.complete(ask())
+        assert len(issuer.requests) == 1
+        auth = attrs.evolve(its.auth, scope="more")
+        other = renewed_provider(renewed, attrs.evolve(its, auth=auth))
+        await other.complete(ask())
+        await renewed.complete(ask())
+        assert len(issuer.requests) == 2
+    sent = [its.header("authorization") for its in upstream.requests]
+    assert sent == [f"Bearer {TOKENS[n]}" for n in (0, 0, 1, 0)]
+
+
+async def test_a_token_that_was_handed_over_is_masked_in_what_the_new_one_is_told():
+    async with with_tokens() as (provider, _, upstream):
+        await provider.complete(ask())
+        renewed = renewed_provider(
+            provider, attrs.evolve(provider.config, timeout=SHORT)
+        )
+        echo = {"error": {"message": f"what is {TOKENS[0]}?"}}
+        upstream.script = [[answer(json.dumps(echo).encode(), status=b"400 x")]]
+        with pytest.raises(DuckError, match="redacted") as caught:
+            await renewed.complete(ask())
+    assert "canary" not in f"{caught.value} {renewed!r}"
+
+
+async def test_keys_in_place_of_tokens_and_tokens_in_place_of_keys_begin_anew():
+    auth = AuthConfig(type="entra")
+    keyed = make_provider(config(api_key=Secret(KEY)))
+    tokens = renewed_provider(keyed, config(auth=auth))
+    assert tokens.key_states() == ()
+    assert states(renewed_provider(tokens, keyed.config)) == [("…b604", "ok")]
+    assert renewed_provider(tokens, config()).http.credentials is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "changed", "is_kept"),
+    [
+        ({"adapter": "bedrock", "region": "eu-central-1"}, {"models": ("m",)}, True),
+        (
+            {"adapter": "bedrock", "region": "eu-central-1"},
+            {"region": "us-east-1"},
+            False,
+        ),
+        (
+            {"adapter": "bedrock", "region": "eu-central-1"},
+            {"auth": AuthConfig(type="aws", profile="other")},
+            False,
+        ),
+        ({"adapter": "vertex", "project": "p-1"}, {"timeout": SHORT}, True),
+        (
+            {"adapter": "vertex", "project": "p-1"},
+            {"auth": AuthConfig(type="google", scope="other")},
+            False,
+        ),
+        (
+            {"adapter": "vertex", "project": "p-1"},
+            {"headers": {"Authorization": "Bearer own-secret-0123456789"}},
+            False,
+        ),
+        ({"auth": AuthConfig(type="entra")}, {"timeout": SHORT}, True),
+        ({"auth": AuthConfig(type="entra")}, {"api_key": Secret(KEY)}, False),
+        (
+            {"auth": AuthConfig(type="entra")},
+            {"auth": AuthConfig(type="entra", scope="other")},
+            False,
+        ),
+    ],
+)
+def test_what_signs_requests_is_kept_where_it_would_be_made_of_the_same(
+    monkeypatch, fields, changed, is_kept
+):
+    monkeypatch.delenv("AWS_BEARER_TOKEN_BEDROCK", raising=False)
+    old = make_provider(config(**fields))
+    new = renewed_provider(old, attrs.evolve(old.config, **changed))
+    assert (new.http.credentials is old.http.credentials) is is_kept
 
 
 def test_a_provider_that_cannot_be_made_says_why_without_its_key():

@@ -196,6 +196,35 @@ async def test_a_key_that_is_there_no_more_is_replaced_by_one_that_is():
         assert heard.rests == [KeyRest(0, None, is_limited=True)]
 
 
+@pytest.mark.parametrize("place", [-2, 1, 2, 1000])
+async def test_a_place_that_no_key_has_after_a_reload_is_no_error(place):
+    old = keys(3)
+    left = Keys("duck", [Secret(KEYS[1])]).after(old)
+    async with (
+        open_upstream([refusal(429), OK]) as upstream,
+        client(upstream, left) as http,
+    ):
+        heard = Heard(place)
+        with pytest.raises(RateLimited) as caught:
+            await http.request("GET", "/")
+        assert type(caught.value) is RateLimited
+        await http.request("GET", "/")
+        assert sent(upstream) == [1, 1]
+        assert heard.rests == []
+
+
+async def test_a_place_that_no_key_has_is_answered_for_by_the_last_that_was_tried():
+    async with (
+        open_upstream([refusal(401)]) as upstream,
+        client(upstream, Keys("duck", [Secret(KEYS[2]), Secret(KEYS[0])])) as http,
+    ):
+        heard = Heard(2)
+        with pytest.raises(ProviderAuthError):
+            await http.request("GET", "/")
+        assert sent(upstream) == [2, 0]
+        assert [rest.key for rest in heard.rests] == [0, 1]
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("status", [200, 429, 500])
 async def test_what_any_answer_says_of_limits_is_told_before_its_body_is_read(

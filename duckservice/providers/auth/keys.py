@@ -21,6 +21,7 @@ another the next time (`request_context`).
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, final
@@ -110,10 +111,23 @@ class Keys:
         self._provider = provider
         self._clock = clock
         self._keys = tuple(_key(header, key.reveal()) for key in keys)
-        self._only = self._keys[0] if len(self._keys) == 1 else None
 
     def __repr__(self) -> str:
         return f"<Keys of {self._provider}: {', '.join(k.shown for k in self._keys)}>"
+
+    def after(self, old: Keys) -> Keys:
+        """Return these keys, with what *old* knows of them; neither is changed.
+
+        It is *old* itself where it has the same keys in the same order. Else a key that
+        stays is one and the same in both, wherever it stands: what a request under
+        way still meets with it in *old* is known here too. A new one begins as ok.
+        """
+        known = tuple(old._same(key) or key for key in self._keys)
+        if known == old._keys and self._provider == old._provider:
+            return old
+        its = copy.copy(self)
+        its._keys = known  # noqa: SLF001 - of our own class
+        return its
 
     async def headers(
         self,
@@ -122,8 +136,8 @@ class Keys:
         body: bytes,  # noqa: ARG002
     ) -> Mapping[str, str]:
         """Return the header with the key that this request takes."""
-        if self._only is not None:
-            return self._only.headers
+        if len(self._keys) == 1:
+            return self._keys[0].headers
         sending = current_sending()
         # A reload may have left fewer keys than there were when it was granted.
         if sending is not None and 0 <= sending.key < len(self._keys):
@@ -166,7 +180,7 @@ class Keys:
 
     def index(self, headers: Mapping[str, str] | None) -> int:
         """Return which of several keys *headers* carry, from 0; `ANY_KEY`: the only one."""
-        place = None if self._only is not None else self._place(headers)
+        place = None if len(self._keys) == 1 else self._place(headers)
         return ANY_KEY if place is None else place
 
     def states(self) -> tuple[KeyState, ...]:
@@ -185,6 +199,9 @@ class Keys:
     def _place(self, headers: Mapping[str, str] | None) -> int | None:
         places = enumerate(self._keys)
         return next((n for n, key in places if key.headers is headers), None)
+
+    def _same(self, other: _Key) -> _Key | None:
+        return next((key for key in self._keys if key.headers == other.headers), None)
 
     def _none_left(
         self, error: DuckError, others: Sequence[_Key], now: float

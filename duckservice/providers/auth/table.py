@@ -37,6 +37,32 @@ def credentials_of(
     return token_credentials(config, config.auth, environ=environ)
 
 
+def handed_over(
+    old: Credentials | None,
+    new: Credentials | None,
+    *,
+    before: ProviderConfig,
+    now: ProviderConfig,
+) -> Credentials | None:
+    """Return *new*, which is of the config *now*, with what *old* knows of *before*.
+
+    Keys keep their states, as `Keys.after` says. Tokens and signatures stay *old* where
+    they would be made of the same: a refresh token that the server has replaced is known
+    to *old* alone. With them stays the time limit for connecting to where tokens come from.
+    *old* may be used on, by requests under way.
+    """
+    if isinstance(old, Keys) and isinstance(new, Keys):
+        return new.after(old)
+    is_same = type(old) is type(new) and _made_of(before) == _made_of(now)
+    return old if is_same else new
+
+
+def _made_of(config: ProviderConfig) -> tuple[object, ...]:
+    """Return what tokens and signatures are made of."""
+    place = (config.base_url, config.region)
+    return (config.name, config.adapter, config.auth, *place)
+
+
 def token_credentials(
     config: ProviderConfig,
     auth: AuthConfig,

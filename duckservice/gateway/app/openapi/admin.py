@@ -87,6 +87,8 @@ SCHEMAS: Final[Mapping[str, Json]] = {
     "Reloaded": obj(
         {
             "changed": array(string(), "Paths of keys that were taken over."),
+            "added": array(string(), "Of these: providers and budgets that are new."),
+            "removed": array(string(), "Of these: those that are gone."),
             "needs_restart": array(string(), "Paths of keys that were not."),
             "warnings": array(string()),
         }
