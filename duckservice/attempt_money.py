@@ -97,6 +97,16 @@ class AttemptMoney:
         its, self.reservation = self.reservation, None
         self.reservation = self.parts.budgets.move(its, self._spender())
 
+    def obey_new_budgets(self) -> None:
+        """Have budgets bind it that have come with a reload since it was set aside.
+
+        Raises:
+            BudgetExceeded: one of them has no room for it.
+        """
+        its = self.reservation
+        if its is not None and its.edition != self.parts.budgets.edition:
+            self.belong_to_now()
+
     async def open_entry(self) -> None:
         """Have the ledger hold what a budget has set aside, unless a job does.
 

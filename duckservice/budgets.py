@@ -71,6 +71,11 @@ class Budgets:
         """Whether there are budgets at all."""
         return bool(self._book.rules())
 
+    @property
+    def edition(self) -> int:
+        """It changes with each budget that comes or goes."""
+        return self._book.edition
+
     def now(self) -> float:
         """Return the time by which budgets count, in seconds since the epoch."""
         return self._wall_clock()

@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from duckservice.config import Config, ConfigError
-from duckservice.errors import InvalidRequest
+from duckservice.errors import InvalidRequest, Unavailable
 from duckservice.gateway.activation import InheritedListener
 from duckservice.gateway.app.application import make_app
 from duckservice.gateway.http_listener import HttpListener, open_http
@@ -25,6 +25,9 @@ from duckservice.tree import Seams
 
 TREE_STOPS_WITHIN = 15.0
 """Seconds that the tree may need to stop, once all is drained."""
+
+READ_WITHIN = 10.0
+"""Seconds that reading the config again may take."""
 
 log = structlog.get_logger("duckd")
 
@@ -54,7 +57,7 @@ class Daemon:
             raise InvalidRequest("this daemon was given its config, and reads none")
         async with self._reloading:
             try:
-                config = await trio.to_thread.run_sync(self.read_config)
+                config = await self._read(self.read_config)
             except ConfigError as error:
                 msg = f"the configuration is refused, and the old one kept:\n{error}"
                 raise InvalidRequest(msg) from error
@@ -71,6 +74,13 @@ class Daemon:
             answer = await self.service.reload(config)
         log.info("daemon.reloaded", **answer)
         return answer
+
+    async def _read(self, read_config: Callable[[], Config]) -> Config:
+        # A disk that hangs, or a pipe in the file's place, must not keep us for ever.
+        with trio.move_on_after(READ_WITHIN):
+            return await trio.to_thread.run_sync(read_config, abandon_on_cancel=True)
+        msg = f"the config could not be read within {READ_WITHIN:g} s; nothing changed"
+        raise Unavailable(msg, retry_after=READ_WITHIN)
 
     def drain(self) -> None:
         """Finish what is there and take nothing new; the socket goes on answering."""

@@ -48,6 +48,7 @@ async def open_attempt(
     try:
         attempt.money.belong_to_now()
         await attempt.money.open_entry()
+        attempt.money.obey_new_budgets()
         attempt.must_be_fit_to_send()
     except BaseException:
         attempt.give_back()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, TypeVar, final
 
@@ -69,7 +70,7 @@ class ReplyCache:
         key = key_of(request)
         if key is None or not self._origin:
             return key
-        return digest((self._origin, key))
+        return sha256(self._origin + key).digest()
 
     def open_file(self, config: Config, directory: Path, seams: Seams) -> CacheFile:
         """Have a file behind the memory; somebody must run it."""

@@ -88,14 +88,16 @@ def empty(capacity: int, refill_rate: float, now: float) -> TokenBucket:
 def resized(
     bucket: TokenBucket, capacity: int, refill_rate: float, now: float
 ) -> TokenBucket:
-    """Return a bucket of another size, from which as much is missing as from this one.
+    """Return a bucket of another size with what is in this one, as far as it holds it.
+
+    A larger one fills up with time: else making it small and large again filled it.
 
     Raises:
         ValueError: *capacity* or *refill_rate* is not a positive number.
     """
-    missing = bucket.capacity - available(bucket, now)
     its = empty(capacity, refill_rate, now)
-    return attrs.evolve(its, units=max(0, capacity - missing) * its.units_per_token)
+    left = min(capacity, available(bucket, now))
+    return attrs.evolve(its, units=left * its.units_per_token)
 
 
 def take(bucket: TokenBucket, now: float, cost: int) -> tuple[TokenBucket, Take]:

@@ -116,6 +116,8 @@ class Exporter:
     _refused: int = 0
     _dropped: int = 0
     _missed: int = 0
+    _under_way: int = 0
+    """Spans that a thread is sending."""
 
     def __attrs_post_init__(self) -> None:
         self._waiting = deque()
@@ -163,7 +165,18 @@ class Exporter:
                         self._look(pipe, len(self._unread))
                     await self._send_all(pipe)
             finally:
+                self._tell_unsent()
                 pipe.close()
+
+    def _tell_unsent(self) -> None:
+        # They count as lost only then: started again, we go on with those that wait.
+        unsent = len(self._waiting) + self._under_way
+        if unsent:
+            log.warning(
+                "telemetry.unsent",
+                spans=unsent,
+                message=f"not sent within {FLUSH_WITHIN:g} s: lost, if this is the end",
+            )
 
     # From events to spans.
 
@@ -234,30 +247,41 @@ class Exporter:
     async def _send_all(self, pipe: Pipe) -> None:
         await self._send_spans(pipe, 1)
         if self._config.metrics:
-            await self._in_thread("metrics", pipe.send_metrics, 0)
+            await self._in_thread("metrics", lambda: (pipe.send_metrics(), 0))
 
     async def _send_spans(self, pipe: Pipe, least: int) -> None:
         """Send batches of spans while at least so many wait."""
         while len(self._waiting) >= least:
-            size = min(BATCH_MAX, len(self._waiting))
-            batch = [self._waiting.popleft() for _ in range(size)]
-            await self._in_thread("traces", partial(pipe.send_spans, batch), size)
+            await self._in_thread("traces", partial(self._send_batch, pipe))
         if len(self._waiting) < BATCH_MAX:
             self._enough = trio.Event()
 
-    async def _in_thread(self, signal: str, send: Callable[[], str], size: int) -> None:
-        """Send something in a thread; cancelled, the thread goes on to its own end."""
+    def _send_batch(self, pipe: Pipe) -> tuple[str, int]:
+        """Send the spans that wait longest; return what became of how many.
 
-        def counted() -> str:
-            reason = send()
-            if reason:
-                self._refused += size
-            else:
+        It takes and counts them in the thread: whoever is cancelled before that has
+        begun has taken none, and whoever is cancelled later need not wait for the end.
+        """
+        size = min(BATCH_MAX, len(self._waiting))
+        batch = [self._waiting.popleft() for _ in range(size)]
+        self._under_way, taken = size, False
+        try:
+            reason = pipe.send_spans(batch)
+            taken = not reason
+        finally:
+            if taken:
                 self._sent += size
-            return reason
+            else:
+                self._refused += size
+            self._under_way = 0
+        return reason, size
 
-        reason = await trio.to_thread.run_sync(
-            counted, abandon_on_cancel=True, limiter=self._thread
+    async def _in_thread(
+        self, signal: str, send: Callable[[], tuple[str, int]]
+    ) -> None:
+        """Send something in a thread; cancelled, the thread goes on to its own end."""
+        reason, size = await trio.to_thread.run_sync(
+            send, abandon_on_cancel=True, limiter=self._thread
         )
         self._signals[signal].note(reason, size)
 

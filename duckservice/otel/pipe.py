@@ -74,13 +74,18 @@ class _Session(requests.Session):
 
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request, as requests' own does."""
-        kwargs["allow_redirects"] = False
+        kwargs.update(allow_redirects=False, stream=True)
         try:
             response = super().request(*args, **kwargs)
         except requests.RequestException as error:
             # Not its text: what that quotes is for the collector to choose.
             self.failure = type(error).__name__
             raise
+        if response.headers.get("content-length") != "0":
+            # It says nothing that we need, and may be of any size or never end. The
+            # connection is given up with it; who takes a batch mostly answers nothing.
+            response.close()
+            response._content = b""  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage] # there is no public way not to read it
         self.failure = f"status {response.status_code}"
         if response.is_redirect or 300 <= response.status_code < 400:
             raise Redirected(self.failure)  # the SDK would take it for a success

@@ -293,12 +293,14 @@ def test_another_server_owes_nothing_and_is_owed_nothing():
     assert isinstance(limiter.acquire(1.0, 1, 3), Waits), "it was not of this server"
 
 
-def test_a_bucket_of_another_size_lacks_what_was_taken():
+def test_a_bucket_of_another_size_has_what_was_left_and_fills_up():
     bucket, _ = take(full(10, 1.0, 0.0), 0.0, 7)
-    assert available(resized(bucket, 100, 1.0, 0.0), 0.0) == 93
-    assert available(resized(bucket, 5, 1.0, 0.0), 0.0) == 0
+    larger = resized(bucket, 100, 1.0, 0.0)
+    assert available(larger, 0.0) == 3
+    assert available(larger, 50.0) == 53
+    assert available(resized(bucket, 2, 1.0, 0.0), 0.0) == 2
     assert available(resized(bucket, 10, 4.0, 0.0), 1.0) == 7
-    assert math.isfinite(resized(bucket, 5, 0.1, 0.0).at)
+    assert available(resized(resized(bucket, 1, 1.0, 0.0), 10, 1.0, 0.0), 0.0) == 1
 
 
 def test_a_lane_that_gets_wider_takes_those_who_wait():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -10,10 +11,12 @@ import attrs
 import trio
 import trio.testing
 
+from duckservice import daemon
 from duckservice.config import (
     BreakerConfig,
     BudgetConfig,
     BudgetMatch,
+    CacheConfig,
     Config,
     LimitsConfig,
     PriceConfig,
@@ -896,3 +899,50 @@ async def test_no_request_notices_that_everything_changes_all_the_time(tmp_path)
 
         await until(as_at_the_start)
         await duck.at_rest()
+
+
+async def test_the_cache_finds_what_the_providers_of_today_have_said():
+    async with (
+        open_upstream([[OK]] * 9) as up,
+        reloading(provider("up", "openai", up), cache=CacheConfig(enabled=True)) as (
+            duck,
+            file,
+        ),
+    ):
+
+        async def said():
+            reply = await duck.post(CHAT, ASK)
+            assert reply.status == 200, reply
+            return reply.headers["duck-cache"]
+
+        start = file.config
+        assert [await said(), await said()] == ["miss", "hit"]
+        file.provider(priority=7)
+        await file.reload()
+        assert [await said(), await said()] == ["miss", "hit"]
+        file.provider(limits=LimitsConfig(requests_per_minute=50))
+        await file.reload()
+        assert await said() == "hit"
+        file.config = start
+        await file.reload()
+        assert await said() == "hit"
+        assert len(up.requests) == 2
+
+
+async def test_a_config_that_cannot_be_read_in_time_holds_nobody_up(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(daemon, "READ_WITHIN", 0.2)
+    pipe = tmp_path / "config.toml"
+    os.mkfifo(pipe)
+    async with (
+        open_upstream([[OK]]) as up,
+        reloading(provider("up", "openai", up)) as (duck, file),
+    ):
+        read = duck.daemon.read_config
+        duck.daemon.read_config = pipe.read_text
+        reply = await duck.post("/v1/reload")
+        assert (reply.status, reply.code) == (503, "unavailable")
+        duck.daemon.read_config = read
+        assert await file.reload() == []
+        os.close(os.open(pipe, os.O_RDWR))  # the thread that was left waits no more

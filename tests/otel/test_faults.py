@@ -18,7 +18,16 @@ from supervisors import RestartDelayed
 from tests.jobs.conftest import mock
 from tests.otel.collector import collecting, running, telling, until
 from tests.service.conftest import chat, mock_config
-from tests.upstream import FIN, HANG, RESET, answer, closed_port, open_upstream
+from tests.upstream import (
+    FIN,
+    HANG,
+    RESET,
+    Repeat,
+    answer,
+    closed_port,
+    head,
+    open_upstream,
+)
 
 HOW = {
     "it hangs": [HANG],
@@ -69,10 +78,9 @@ async def test_a_collector_that_is_away_is_told_of_once(exporters, monkeypatch) 
     with structlog.testing.capture_logs() as logged:
         async with running(telling(nowhere), a=mock("a")) as (duck, _):
             [its] = exporters
-            with trio.fail_after(10):
-                while its.statistics().lost < 10:
-                    await duck.complete(chat("hi"))
-                    await trio.sleep(0.02)
+            for batches in range(1, 6):
+                await duck.complete(chat("hi"))
+                await until(lambda lost=2 * batches: its.statistics().lost == lost)
     warned = [one for one in logged if one["event"] == "telemetry.export_failed"]
     assert {one["signal"] for one in warned} == {"traces", "metrics"}
     assert len(warned) == 2
@@ -127,15 +135,47 @@ async def test_a_redirect_is_not_followed_and_is_no_success(exporters) -> None:
         assert elsewhere.upstream.requests == []
 
 
-async def test_what_happened_last_is_sent_before_the_end() -> None:
-    async with collecting() as collector:
-        config = telling(collector.endpoint, export_interval=3600.0)
-        async with running(config, a=mock("a")) as (duck, _):
-            for _ in range(20):
+async def test_an_answer_without_end_is_not_read(exporters) -> None:
+    endless = [head(), Repeat(b"x" * 65536)]
+    async with (
+        collecting(endless) as collector,
+        running(telling(collector.endpoint, metrics=False), a=mock("a")) as (duck, _),
+    ):
+        for number in range(1, 4):
+            await duck.complete(chat("hi"))
+            await until(lambda sent=2 * number: exporters[0].statistics().sent == sent)
+        with trio.fail_after(10):
+            await collector.upstream.wait_all_closed()
+
+
+async def test_what_is_not_sent_at_the_end_is_counted_in_the_log(monkeypatch) -> None:
+    monkeypatch.setattr(exporter, "FLUSH_WITHIN", 0.1)
+    with structlog.testing.capture_logs() as logged:
+        async with collecting([HANG]) as collector:
+            config = telling(collector.endpoint, metrics=False)
+            async with running(config, a=mock("a")) as (duck, _):
                 await duck.complete(chat("hi"))
-        assert len(collector.spans()) == 40
-        [point] = collector.points("gen_ai.client.operation.duration")
-        assert point.count == 20
+                await collector.wait_until(lambda: collector.upstream.requests)
+                for _ in range(3):
+                    await duck.complete(chat("hi"))
+            under_way = len(collector.spans())
+    [unsent] = [one for one in logged if one["event"] == "telemetry.unsent"]
+    assert (unsent["spans"], unsent["log_level"]) == (8, "warning")
+    assert under_way in {1, 2}
+    assert "0.1 s" in unsent["message"]
+
+
+async def test_what_happened_last_is_sent_before_the_end() -> None:
+    with structlog.testing.capture_logs() as logged:
+        async with collecting() as collector:
+            config = telling(collector.endpoint, export_interval=3600.0)
+            async with running(config, a=mock("a")) as (duck, _):
+                for _ in range(20):
+                    await duck.complete(chat("hi"))
+    assert "telemetry.unsent" not in [one["event"] for one in logged]
+    assert len(collector.spans()) == 40
+    [point] = collector.points("gen_ai.client.operation.duration")
+    assert point.count == 20
 
 
 async def test_many_spans_are_sent_before_the_interval_is_over(monkeypatch) -> None:
@@ -182,10 +222,13 @@ async def test_an_exporter_that_cannot_start_leaves_the_rest_alone(monkeypatch) 
     monkeypatch.setattr(pipe.Pipe, "of", of)
     monkeypatch.setattr(exporter, "FIRST_RESTART", 0.001)
     async with running(telling("http://127.0.0.1:1"), a=mock("a")) as (duck, events):
-        with trio.fail_after(5):
-            while len([e for e in events if "RuntimeError" in repr(e)]) < 3:
-                await duck.complete(chat("hi"))
-                await trio.sleep(0.005)
+        for tries in (1, 2, 3):
+            await until(
+                lambda most=tries: (
+                    len([e for e in events if "RuntimeError" in repr(e)]) >= most
+                )
+            )
+            await duck.complete(chat("hi"))
         # Without a pause between them, the tree would give up soon.
         delayed = [e for e in events if isinstance(e, RestartDelayed)]
         assert {e.path for e in delayed} == {"telemetry"}

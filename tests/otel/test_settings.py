@@ -133,6 +133,9 @@ def test_without_the_extra_an_endpoint_in_the_environment_is_warned_about(monkey
     [
         ('otlp_endpoint = "ftp://h"', "another scheme"),
         ('otlp_endpoint = "http://u:p@h"', "a user or a password"),
+        ('otlp_endpoint = "http://h/v1/traces"', "leave /v1/traces away"),
+        ('otlp_endpoint = "http://h/otlp/v1/metrics/"', "leave /v1/metrics away"),
+        ('otlp_endpoint = "http://h/v1/logs"', "leave /v1/logs away"),
         ("sample_ratio = 0", "above 0"),
         ("sample_ratio = 1.5", "1"),
         ('export_interval = "0s"', "export_interval"),
@@ -145,6 +148,11 @@ def test_what_makes_no_sense_is_refused(line, words):
     text = complaint(f"[telemetry]\n{line}", A="a\r\nb: c")
     assert words in text
     assert "canary" not in text
+
+
+def test_a_base_may_have_a_path_of_its_own():
+    its = read('[telemetry]\notlp_endpoint = "http://h/v1/traces/otlp/"')
+    assert its.otlp_endpoint == "http://h/v1/traces/otlp"
 
 
 def test_a_header_is_not_sent_in_clear_to_another_machine():
