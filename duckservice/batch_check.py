@@ -9,8 +9,9 @@ import attrs
 from duckservice.batch_files import read_lines
 from duckservice.batch_lines import BadLine, BatchLine, LineReader
 from duckservice.batch_values import ERRORS_MAX, BatchDetails
-from duckservice.errors import DuckError, NotFound
+from duckservice.errors import BudgetExceeded, DuckError, NotFound
 from duckservice.jobs import Jobs
+from duckservice.spending import why_unknown, worst_cost
 from duckservice.store.base import Store
 
 _NOTHING = BadLine(number=0, code="empty_file", message="the file has no request in it")
@@ -34,7 +35,7 @@ async def check(store: Store, file: str, its: BatchDetails, jobs: Jobs) -> Check
     try:
         async with aclosing(read_lines(store, file)) as lines:
             async for raw in lines:
-                line = checked(reader.read(raw), jobs)
+                line = checked(reader.read(raw), its, jobs)
                 total += isinstance(line, BatchLine)
                 if isinstance(line, BadLine):
                     bad_lines += 1
@@ -48,8 +49,14 @@ async def check(store: Store, file: str, its: BatchDetails, jobs: Jobs) -> Check
     return Checked(total=total, bad_lines=bad_lines, bad=tuple(bad))
 
 
-def checked(line: BatchLine | BadLine | None, jobs: Jobs) -> BatchLine | BadLine | None:
-    """Return *line*, as a bad one if nobody here could serve it."""
+def checked(
+    line: BatchLine | BadLine | None, its: BatchDetails, jobs: Jobs
+) -> BatchLine | BadLine | None:
+    """Return *line*, as a bad one if nobody here could serve it.
+
+    So is one whose cost nobody can bound, in a batch that has a limit: it would never
+    be run.
+    """
     if not isinstance(line, BatchLine):
         return line
     try:
@@ -62,4 +69,16 @@ def checked(line: BatchLine | BadLine | None, jobs: Jobs) -> BatchLine | BadLine
             param=error.param,
             code=error.code,
         )
+    if its.max_cost is not None and cost_bound(line, jobs) is None:
+        provider = jobs.service.candidates(line.request.model)[0].provider
+        why = why_unknown(provider, line.request)
+        message = f"its cost has no bound, as the batch's limit needs it: {why}"
+        return BadLine(number=line.number, message=message, code=BudgetExceeded.code)
     return line
+
+
+def cost_bound(line: BatchLine, jobs: Jobs) -> int | None:
+    """Return the most that one attempt may cost; None if nobody can say."""
+    serving = jobs.service.candidates(line.request.model)
+    costs = [worst_cost(each.provider, line.request) for each in serving]
+    return max((cost for cost in costs if cost is not None), default=None)

@@ -25,7 +25,7 @@ from typing import Final, final
 import attrs
 import trio
 
-from duckservice.batch_check import check, checked
+from duckservice.batch_check import check, checked, cost_bound
 from duckservice.batch_files import (
     PAUSE,
     ResultFile,
@@ -57,7 +57,6 @@ from duckservice.core.job import IllegalTransition, Job, Submission
 from duckservice.core.pricing import usd
 from duckservice.errors import Draining, NotFound, QueueFull
 from duckservice.jobs import Jobs
-from duckservice.spending import worst_cost
 from duckservice.store.base import (
     Batch,
     Existing,
@@ -276,7 +275,7 @@ class BatchRun:
                     async for raw in lines:
                         line = reader.read(raw)
                         if its.skip_bad:
-                            line = checked(line, self._jobs)
+                            line = checked(line, its, self._jobs)
                         if isinstance(line, BatchLine) and not self._is_done(line):
                             await self._feed(line, its, nursery)
             except NotFound as error:
@@ -317,7 +316,7 @@ class BatchRun:
         nursery: trio.Nursery,
     ) -> int | None:
         """Return what *line* may cost, once there is room for it; None: it is given up."""
-        bound = self._bound(line)
+        bound = cost_bound(line, self._jobs)
         if bound is None:
             await self._give_up(line, "budget_exceeded", _UNBOUNDED)
             return None
@@ -341,13 +340,6 @@ class BatchRun:
         """Return what was spent, and what may be by what is under way."""
         under_way = sum(its.bound for its in self._open.values())
         return self.tally.cost + under_way + sum(its.bound for its in self._group)
-
-    def _bound(self, line: BatchLine) -> int | None:
-        """Return the most that one attempt may cost; None if nobody can say."""
-        serving = self._jobs.service.candidates(line.request.model)
-        costs = [worst_cost(each.provider, line.request) for each in serving]
-        known = [cost for cost in costs if cost is not None]
-        return max(known) if known else None
 
     async def _flush(self, its: BatchDetails, nursery: trio.Nursery) -> None:
         """Make jobs of the group, in one commit, when there is room for them."""

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import trio
 
-from duckservice.core.performance import WINDOW, PerformanceMonitor
+from duckservice.core.performance import SAMPLES_MAX, WINDOW, PerformanceMonitor
 from duckservice.core.performance_figures import Counts, Spread, Statistics
 
 Json: TypeAlias = dict[str, Any]
@@ -30,6 +30,7 @@ def _fields(its: Statistics) -> Json:
     return {
         "window_s": WINDOW,
         **_counts(its.window),
+        "sample_full": its.window.requests >= SAMPLES_MAX < its.ever.requests,
         **_times("latency_ms", its.latency),
         **_times("time_to_first_token_ms", its.first_token),
         "tokens_per_second": _rounded(its.tokens_per_second, 1),

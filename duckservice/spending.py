@@ -103,7 +103,7 @@ def _most(provider: Provider, request: AnyRequest) -> Usage:
         case ChatRequest():
             if request.max_tokens is None:
                 msg = (
-                    "set max_tokens (duck ask, duck submit: --max-tokens N): without it"
+                    "set max_tokens (duck ask, submit, batch: --max-tokens N): without it"
                     " the reply may have any length"
                 )
                 raise Unbounded(msg)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from duckservice.cli.batch_state import BatchState
 
 _WINDOW = "7d"
+_MAX_COST = "Duck-Max-Cost-Usd"
 _REFUSED = frozenset({"invalid_request", "request_too_large"})
 """What the daemon says to an order that it will never take."""
 
@@ -68,6 +69,12 @@ def _order(parser: argparse.ArgumentParser) -> None:
         type=_usd,
         help="for all lines together; those that might exceed it are not run",
     )
+    parser.add_argument(
+        "--max-tokens",
+        metavar="N",
+        type=_tokens,
+        help="for chats that set no limit; --max-cost needs one",
+    )
     parser.add_argument("-p", "--priority", choices=("high", "normal", "low"))
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave bad lines out, and say which"
@@ -84,6 +91,12 @@ def _usd(text: str) -> str:
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,12})?", text, re.ASCII) is None:
         raise argparse.ArgumentTypeError("must be dollars, such as 2.50")
     return text
+
+
+def _tokens(text: str) -> int:
+    if re.fullmatch(r"[1-9][0-9]{0,8}", text, re.ASCII) is None:
+        raise argparse.ArgumentTypeError("must be a whole number from 1 on")
+    return int(text)
 
 
 def _window(text: str) -> str:
@@ -108,16 +121,14 @@ def run(session: Session) -> int:
 
 
 def _run(session: Session) -> int:
-    from duckservice.cli.batch_input import read_input, refuse_bad
     from duckservice.cli.batch_output import ResultOutput
     from duckservice.cli.batch_state import load_state, state_path
 
     options = session.options
     output: Path = options.output
     state_file = state_path(output)
-    its = read_input(options.file, options.model)
-    refuse_bad(its, session, skip=options.skip_bad)
     state = load_state(state_file)
+    its = _input(session, state)
     _refuse_second(output, state, resume=options.resume)
     if state is not None and state.digest != its.digest:
         raise Exit(f"{its.path} has changed since the batch was begun", USAGE)
@@ -133,6 +144,24 @@ def _run(session: Session) -> int:
         # The daemon has refused it as a whole: corrected, it may come again.
         state_file.unlink()
     return status
+
+
+def _input(session: Session, state: BatchState | None) -> Input:
+    """Read the file and refuse what is bad in it, by the terms that count."""
+    from duckservice.cli.batch_input import read_input, refuse_bad
+
+    options = session.options
+    max_tokens, max_cost = options.max_tokens, options.max_cost
+    if state is not None:
+        max_tokens, max_cost = state.max_tokens, state.headers.get(_MAX_COST)
+    its = read_input(
+        options.file,
+        options.model,
+        max_tokens=max_tokens,
+        max_cost=max_cost is not None,
+    )
+    refuse_bad(its, session, skip=options.skip_bad)
+    return its
 
 
 def _refuse_second(output: Path, state: BatchState | None, *, resume: bool) -> None:
@@ -153,7 +182,8 @@ def _refuse_other(options: argparse.Namespace, state: BatchState) -> None:
     for name, asked, begun in (
         ("--model", options.model, state.order["model"]),
         ("--window", options.window, state.order["completion_window"]),
-        ("--max-cost", options.max_cost, headers.get("Duck-Max-Cost-Usd")),
+        ("--max-cost", options.max_cost, headers.get(_MAX_COST)),
+        ("--max-tokens", options.max_tokens, state.max_tokens),
         ("--priority", options.priority, headers.get("Duck-Priority")),
     ):
         if asked not in {None, begun}:
@@ -209,10 +239,16 @@ def _state(session: Session, its: Input) -> BatchState:
     }
     headers = {
         "Duck-Priority": options.priority,
-        "Duck-Max-Cost-Usd": options.max_cost,
+        _MAX_COST: options.max_cost,
     }
     given = {name: value for name, value in headers.items() if value is not None}
-    return BatchState(digest=its.digest, file=file, order=order, headers=given)
+    return BatchState(
+        digest=its.digest,
+        file=file,
+        order=order,
+        headers=given,
+        max_tokens=its.max_tokens,
+    )
 
 
 def _sent(session: Session, file: str) -> int | None:
@@ -249,7 +285,7 @@ def _follow(
             again = "with --resume " if session.options.action == "run" else ""
             msg = f"{name}: {why}; the batch runs on: the same command {again}goes on"
             raise Exit(msg, FAILED) from error
-    return ended["status"], conclude(session, ended, follower.codes)
+    return ended["status"], conclude(session, ended, follower.failures)
 
 
 def _detach(session: Session, state_file: Path) -> int:
@@ -268,11 +304,10 @@ def _detach(session: Session, state_file: Path) -> int:
 
 
 def _submit(session: Session) -> int:
-    from duckservice.cli.batch_input import read_input, refuse_bad, send_input
+    from duckservice.cli.batch_input import send_input
 
     options = session.options
-    its = read_input(options.file, options.model)
-    refuse_bad(its, session, skip=options.skip_bad)
+    its = _input(session, None)
     state = _state(session, its)
     send_input(its, session, state.file, 0)
     headers = {**state.headers, "Idempotency-Key": state.file}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import attrs
 
+from duckservice.cli.batch_failures import Failures
 from duckservice.cli.batch_output import Sink
 from duckservice.cli.exits import FAILED, NO_DAEMON, OK, TRY_AGAIN, Exit
 from duckservice.cli.session import Session
@@ -52,8 +52,8 @@ class Follower:
     batch: str
     sink: Sink
     show: Callable[[dict[str, Any]], None]
-    codes: Counter[str] = attrs.field(factory=Counter[str])
-    """How often each kind of failure was met."""
+    failures: Failures = attrs.field(factory=Failures)
+    """Those that were met."""
     _remotes: list[_Remote] = attrs.field(factory=list[_Remote])
 
     def to_the_end(self) -> dict[str, Any]:
@@ -87,12 +87,12 @@ class Follower:
         for remote in self._remotes:
             for lines in remote.lines():
                 if remote is self._remotes[-1]:
-                    self.codes.update(map(_code, lines))
+                    self.failures.add(lines)
                 self.sink.add(lines)
         return its
 
 
-def conclude(session: Session, batch: dict[str, Any], codes: Counter[str]) -> int:
+def conclude(session: Session, batch: dict[str, Any], failures: Failures) -> int:
     """Say how a batch has ended; return the exit code."""
     if session.options.json:
         session.out.json(batch)
@@ -103,8 +103,8 @@ def conclude(session: Session, batch: dict[str, Any], codes: Counter[str]) -> in
         f" {plural(counts['total'], 'request')} done, {count(failed)} failed"
         f" · {count(tokens)} tokens · {money(ours['cost_usd'])}"
     )
-    for code, number in codes.most_common():
-        session.out.note(f"  {count(number)} times {_WORDS.get(code, code)}")
+    for line in failures.told():
+        session.out.note(f"  {line}")
     if lost := ours["maybe_billed"]:
         session.out.note(
             f"  {plural(lost, 'request')} lost in flight and sent again or given up:"
@@ -118,13 +118,6 @@ def conclude(session: Session, batch: dict[str, Any], codes: Counter[str]) -> in
     return OK if ok else FAILED
 
 
-_WORDS: Final = {
-    "budget_exceeded": "not run: over the limit of its cost (budget_exceeded)",
-    "batch_cancelled": "not run: cancelled (batch_cancelled)",
-    "batch_expired": "not run in time (batch_expired)",
-}
-
-
 def _alone(end: Exit, since: float | None) -> float:
     """Return since when the daemon is away; raise *end* if that is too long."""
     now = time.monotonic()
@@ -135,12 +128,3 @@ def _alone(end: Exit, since: float | None) -> float:
     if now - since > PATIENCE:
         raise end
     return since
-
-
-def _code(line: bytes) -> str:
-    import msgspec
-
-    its: Any = msgspec.json.decode(line)
-    if its["error"] is not None:
-        return str(its["error"]["code"])
-    return str(its["response"]["body"]["error"]["code"])

@@ -25,6 +25,8 @@ class BatchState:
     order: dict[str, Any]
     """The body of the order of the batch."""
     headers: dict[str, str]
+    max_tokens: int | None = None
+    """What was put into the lines that are sent."""
     batch: str | None = None
     """The batch's id, once the daemon has taken it."""
 

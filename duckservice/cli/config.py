@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from duckservice.cli.exits import BAD_CONFIG, OK, Exit
@@ -23,6 +24,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="check: all that is wrong in it; show: what holds, without secrets;"
         " path: where it is",
     )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse secrets that are not in this environment; without it they are"
+        " warned of, as duckd's own decides",
+    )
 
 
 def run(session: Session) -> int:
@@ -40,24 +47,29 @@ def _check(session: Session) -> int:
     from duckservice.config import ConfigError
 
     file = _file(session)
+    elsewhere: list[str] = []
     try:
-        config = _load(session)
+        config = _load(session, elsewhere)
     except ConfigError as error:
         if session.options.json:
             session.out.json(_refused(file, error))
         else:
             session.out.note(str(error))
         return BAD_CONFIG
+    warnings = [*config.warnings, *map(_put_off, elsewhere)]
     if session.options.json:
-        warnings = list(config.warnings)
         session.out.json(
             {"ok": True, "file": file, "complaints": [], "warnings": warnings}
         )
         return OK
-    for warning in config.warnings:
+    for warning in warnings:
         session.out.note(f"warning: {warning}")
     session.out.data(f"{escape_controls(file or 'built-in defaults')}: ok")
     return OK
+
+
+def _put_off(found: str) -> str:
+    return f"{found} here: what duckd has in its own environment decides"
 
 
 def _refused(file: str | None, error: ConfigError) -> dict[str, Any]:
@@ -77,7 +89,7 @@ def _show(session: Session) -> int:
     from duckservice.config import ConfigError
 
     try:
-        tables = _load(session).redacted()
+        tables = _load(session, []).redacted()
     except ConfigError as error:
         raise Exit(str(error), BAD_CONFIG) from error
     if session.options.json:
@@ -100,13 +112,19 @@ def _path(session: Session) -> int:
     return OK
 
 
-def _load(session: Session) -> Config:
-    from duckservice.config import load
+def _load(session: Session, elsewhere: list[str]) -> Config:
+    """Return the config; *elsewhere* takes the secrets that are not to be had here."""
+    from duckservice.config import Config, load
 
-    place = session.config_path()
-    if place is None or not (place.explicit or place.path.exists()):
-        return load(None, session.environ)
-    return load(place.path, session.environ)
+    file = _file(session)
+    if file is None:
+        return Config.default()
+    if session.options.strict:
+        return load(Path(file), session.environ)
+    # Here, because cattrs takes long to import, and `path` needs none of it.
+    from duckservice.config_toml.load import load_file
+
+    return load_file(Path(file), session.environ, elsewhere=elsewhere)
 
 
 def _file(session: Session) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from duckservice.cli.exits import FAILED, OK, USAGE, Exit
+from duckservice.cli.exits import FAILED, INTERRUPTED, OK, USAGE, Exit
 from duckservice.cli.session import Session
 
 _REQUESTS_MAX = 5000
@@ -35,19 +35,25 @@ def run(session: Session) -> int:
     import trio
 
     from duckservice import log
-    from duckservice.cli.demo_picture import picture_for, summary
-    from duckservice.cli.demo_stage import play
+    from duckservice.cli.demo_picture import picture_for, so_far, summary
+    from duckservice.cli.demo_stage import Tally, play
     from duckservice.config import LogConfig
 
+    tally, interrupted = Tally(), False
     # The crashes are the show; the log would tell each of them once more.
     with open(os.devnull, "w") as nowhere:
         log.setup(LogConfig(), nowhere)
         try:
-            tally = trio.run(play, requests, picture_for(session))
+            trio.run(play, requests, picture_for(session), tally)
+        except KeyboardInterrupt:
+            interrupted = True
         except BaseExceptionGroup as group:
-            if group.subgroup(KeyboardInterrupt):
-                raise KeyboardInterrupt from None
-            raise
+            if not group.subgroup(KeyboardInterrupt):
+                raise
+            interrupted = True
+    if interrupted:
+        session.out.note(f"interrupted: {so_far(tally, requests)}")
+        return INTERRUPTED
     if session.options.json:
         session.out.json(tally.as_json())
     else:

@@ -108,7 +108,7 @@ class _Lines:
             return
         running = sum(p["in_flight"] for p in status["providers"].values())
         state = f"{status['queue']['waiting']} waiting, {running} at a provider"
-        self._out.note(f"{tally.completed}/{total} answered, {_facts(tally)}, {state}")
+        self._out.note(f"{so_far(tally, total)}, {state}")
 
     def close(self) -> None:
         """Nothing is open."""
@@ -123,6 +123,11 @@ class _Nothing:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def so_far(tally: Tally, total: int) -> str:
+    """Return how far it is, in a line."""
+    return f"{tally.completed}/{total} answered, {_facts(tally)}"
 
 
 def _facts(tally: Tally) -> str:

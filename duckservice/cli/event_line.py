@@ -25,8 +25,11 @@ _GOOD: Final = frozenset({"ok", "completed", "closed", "recovered"})
 _FIRST: Final = (
     *("model", "provider", "actor", "budget", "outcome", "what", "was", "now", "state"),
     *("reason", "job"),
+    *("share", "spent_usd", "reserved_usd", "limit_usd", "window", "since", "until"),
 )
 """What comes before the rest, in this order: a line may be cut at its end."""
+_MOMENTS: Final = frozenset({"since", "until"})
+"""Seconds since the epoch, which nobody reads."""
 _MINUTE_MS: Final = 60_000
 
 
@@ -96,6 +99,11 @@ def _field(name: str, value: object) -> str:
             return f"{name.removesuffix('_ms')}={_time(value)}"
         case int() | float() if name.endswith("_s"):
             return f"{name.removesuffix('_s')}={_value(elapsed(value))}"
+        case int() | float() if name in _MOMENTS:
+            moment = datetime.fromtimestamp(value).astimezone()
+            return f"{name}={moment:%Y-%m-%dT%H:%M}"
+        case int() if name == "share":
+            return f"{name}={value}%"
         case str() if name.endswith("_usd"):
             return f"{name.removesuffix('_usd')}={money(value)}"
         case _:

@@ -124,9 +124,25 @@ exit codes: 0 done, 1 a job failed, 2 usage, 69 no daemon, 75 timed out or full,
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says which command was perhaps meant."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        # No public way leads there before Python 3.14, which suggests by itself.
+        if action.nargs == argparse.PARSER and value not in (action.choices or ()):
+            from duckservice.config_toml.refused import did_you_mean
+
+            meant = did_you_mean(value, action.choices or ())
+            if meant:
+                raise argparse.ArgumentError(
+                    None, f"there is no command {value!r}; {meant}"
+                )
+        super()._check_value(action, value)
+
+
 def build() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="duck",
         description="The client of duckd, the daemon that owns this machine's LLM traffic.",
         epilog=_EPILOG,

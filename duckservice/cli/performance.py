@@ -57,7 +57,9 @@ def _rows(
 
 
 def _cells(its: Mapping[str, Any]) -> Iterator[Any]:
-    yield cell(count(its["requests"]))
+    # A daemon of an older version does not say whether there were more.
+    more = "+" if its.get("sample_full") else ""
+    yield cell(count(its["requests"]) + more)
     yield cell(_success(its["success_rate"]))
     for name in ("average", "p50", "p90", "p99"):
         yield cell(_time(its[f"{name}_latency_ms"]))

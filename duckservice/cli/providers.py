@@ -22,6 +22,7 @@ _NUMBERS = ("HEALTH", "BUSY", "LATENCY", "REQUESTS", "FAILURES", "COST")
 _COLUMNS = ("PROVIDER", "ADAPTER", "BREAKER", *_NUMBERS, "MODELS")
 _DISPENSABLE = ("ADAPTER", "MODELS", "LATENCY", "BUSY")
 """What a narrow terminal does without, in this order; `--json` has it all."""
+_SINCE = "COST is over all starts, REQUESTS and FAILURES since the last"
 _WHOLE = ("PROVIDER", "BREAKER", "HEALTH", "REQUESTS", "FAILURES", "COST")
 
 
@@ -78,7 +79,8 @@ def _show(session: Session, providers: list[Mapping[str, Any]]) -> None:
             numbers=_NUMBERS,
             wraps="MODELS",
             folds="PROVIDER",
-        )
+        ),
+        cell(_SINCE, "dim"),
     )
     breakers = breakers_table((its["name"], its) for its in providers)
     if breakers is not None:
@@ -136,6 +138,8 @@ def _act(session: Session, action: str, name: str | None) -> int:
             f"{name}: stays disabled: reset forgets failures only;"
             f" `duck providers enable {name}` lets requests pass again"
         )
+    elif action == "disable":
+        session.out.note(f"{name}: {answer['breaker']}, until duckd is started anew")
     else:
         session.out.note(f"{name}: {answer['breaker']}")
     return OK if healthy else FAILED

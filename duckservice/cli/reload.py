@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 from duckservice.cli.exits import BAD_CONFIG, FAILED, OK, Exit
 from duckservice.cli.session import Session
@@ -26,9 +28,17 @@ def run(session: Session) -> int:
     for warning in answer["warnings"]:
         session.out.note(f"warning: {escape_controls(warning)}")
     for path in answer["changed"]:
-        session.out.data(escape_controls(f"{path}: taken over"))
+        session.out.data(escape_controls(f"{path}: {_what(answer, path)}"))
     for path in answer["needs_restart"]:
         session.out.data(escape_controls(f"{path}: needs a restart of duckd"))
     if not answer["changed"] and not answer["needs_restart"]:
         session.out.note("nothing has changed")
     return OK
+
+
+def _what(answer: Mapping[str, Any], path: str) -> str:
+    """Say what has become of *path*: not all that is taken over is in use now."""
+    for word in ("added", "removed"):
+        if path in answer.get(word, ()):
+            return word
+    return "changed"

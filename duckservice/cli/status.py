@@ -45,6 +45,7 @@ def _summary(status: Mapping[str, Any], limits: Mapping[str, int]) -> Table:
     summary.show_header = False
     done = (
         f"{count(requests['completed'])} completed, {count(requests['failed'])} failed"
+        " since the start"
     )
     paused = ", paused" if queue.get("paused") else ""
     rows = (
@@ -56,7 +57,7 @@ def _summary(status: Mapping[str, Any], limits: Mapping[str, int]) -> Table:
         *_jobs(status),
         *_store(status),
         *_cache(status),
-        ("spent", money(status["cost_usd"])),
+        ("spent", f"{money(status['cost_usd'])} over all starts"),
     )
     for name, text in rows:
         style = styles.of(status["state"]) if name == "state" else ""

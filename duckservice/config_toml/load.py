@@ -21,8 +21,14 @@ from duckservice.config_toml.structure import structure
 _BYTES_MAX: Final = 1024 * 1024
 
 
-def load_file(path: Path, environ: Mapping[str, str]) -> Config:
-    """Return the config in the file at *path*."""
+def load_file(
+    path: Path, environ: Mapping[str, str], *, elsewhere: list[str] | None = None
+) -> Config:
+    """Return the config in the file at *path*.
+
+    With *elsewhere*, a secret that is not in this environment has a stand-in and is
+    noted there, instead of being refused: who looks at a daemon's config needs none.
+    """
     file = str(path)
     try:
         content, private = _read(path)
@@ -36,16 +42,21 @@ def load_file(path: Path, environ: Mapping[str, str]) -> Config:
     except UnicodeDecodeError as error:
         at = f"an invalid byte at offset {error.start}"
         raise _refuse(file, at, "UTF-8 text") from None
-    return parse_text(text, file=file, environ=environ, private=private)
+    sources = Sources(environ=environ, literal=private, elsewhere=elsewhere)
+    return _parse(text, file, sources)
 
 
 def parse_text(
     text: str, *, file: str, environ: Mapping[str, str], private: bool
 ) -> Config:
     """Return the config that *text* says."""
+    return _parse(text, file, Sources(environ=environ, literal=private))
+
+
+def _parse(text: str, file: str, sources: Sources) -> Config:
     tables = _tables(text, file)
     try:
-        config = structure(tables, Sources(environ=environ, literal=private))
+        config = structure(tables, sources)
     except ExceptionGroup as error:
         # Not chained: the values in the error's frames may be secrets.
         raise ConfigError(complaints(error, file)) from None

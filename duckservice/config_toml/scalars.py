@@ -214,6 +214,8 @@ def base_url(marker: BaseUrl, value: Any) -> str:
     parts = _split(value)
     if parts is None or _CONTROL.search(value) or " " in value or not value.isascii():
         raise Refused("a malformed URL", allowed)
+    if "://" not in value and parts.scheme not in ("http", "https"):
+        raise Refused("a URL without a scheme", allowed, hint="add http:// or https://")
     for problem, present in (
         ("a URL with another scheme", parts.scheme not in ("http", "https")),
         ("a URL without a host", not parts.hostname),

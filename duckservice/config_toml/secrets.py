@@ -28,6 +28,8 @@ _REFERENCES = ("env:", "file:", "credential:")
 _BYTES_MAX = 64 * 1024
 _KEY_CHARS_MAX = 8192
 TOKEN_CHARS_MIN = 16
+STAND_IN = "stand-in-for-a-secret-of-elsewhere-"
+"""What a stand-in begins with; each is another."""
 
 
 @attrs.frozen
@@ -37,6 +39,15 @@ class Sources:
     environ: Mapping[str, str]
     literal: bool
     """Whether the config file is private, so that a key may stand in it."""
+    elsewhere: list[str] | None = None
+    """Takes what only another environment can tell, which is refused without it."""
+
+    def put_off(self, refused: Refused) -> tuple[str, str]:
+        """Return a stand-in for what is not to be had here, and note why; or raise."""
+        if self.elsewhere is None:
+            raise refused
+        self.elsewhere.append(refused.found)
+        return f"{STAND_IN}{len(self.elsewhere)}", "the stand-in"
 
 
 def is_literal(value: object) -> bool:
@@ -60,11 +71,11 @@ def _find(sources: Sources, value: object) -> tuple[str, str] | None:
     kind, _, rest = value.partition(":")
     match kind:
         case "env" if value != kind:
-            return _from_environ(sources.environ, rest)
+            return _from_environ(sources, rest)
         case "file" if value != kind:
             return _from_file(sources.environ, rest), "the file"
         case "credential" if value != kind:
-            return _from_credentials(sources.environ, rest), "the credential"
+            return _from_credentials(sources, rest)
         case _:
             return _literal(sources, value)
 
@@ -99,36 +110,40 @@ def _literal(sources: Sources, value: str) -> tuple[str, str]:
     )
 
 
-def _from_environ(environ: Mapping[str, str], reference: str) -> tuple[str, str] | None:
+def _from_environ(sources: Sources, reference: str) -> tuple[str, str] | None:
     name, colon, default = reference.partition(":")
     if not _VARIABLE.fullmatch(name):
         raise Refused("no name of a variable after env: (not shown)", _ALLOWED)
-    if value := environ.get(name):
+    if value := sources.environ.get(name):
         return value, f"the variable {redact(name)}"
     if colon:
         return (default, "the default") if default else None
-    state = "empty" if name in environ else "not set"
+    state = "empty" if name in sources.environ else "not set"
     name = redact(name)
-    raise Refused(
-        f"env:{name}, and the variable {name} is {state}",
-        f"{name} set to the key",
-        hint=f'"env:{name}:" (an empty default) if the provider needs no key',
+    return sources.put_off(
+        Refused(
+            f"env:{name}, and the variable {name} is {state}",
+            f"{name} set to the key",
+            hint=f'"env:{name}:" (an empty default) if the provider needs no key',
+        )
     )
 
 
-def _from_credentials(environ: Mapping[str, str], name: str) -> str:
+def _from_credentials(sources: Sources, name: str) -> tuple[str, str]:
     if not _CREDENTIAL.fullmatch(name):
         raise Refused("no name of a credential after credential:", _ALLOWED)
-    directory = environ.get("CREDENTIALS_DIRECTORY", "")
+    directory = sources.environ.get("CREDENTIALS_DIRECTORY", "")
     if not directory.startswith("/"):
-        raise Refused(
-            f"credential:{redact(name)}, and $CREDENTIALS_DIRECTORY is not set",
-            "a credential under systemd",
-            hint="LoadCredential= in the unit sets it",
+        return sources.put_off(
+            Refused(
+                f"credential:{redact(name)}, and $CREDENTIALS_DIRECTORY is not set",
+                "a credential under systemd",
+                hint="LoadCredential= in the unit sets it",
+            )
         )
     # systemd guards the folder itself; its files' mode shows an access list's
     # mask where other files show a group.
-    return _read(Path(directory, name), private=False)
+    return _read(Path(directory, name), private=False), "the credential"
 
 
 def _from_file(environ: Mapping[str, str], path: str) -> str:
@@ -171,12 +186,13 @@ def _check(status: os.stat_result, where: str, *, private: bool) -> None:
             f"{where}, which belongs to user {status.st_uid}",
             f"a file of user {os.geteuid()} or of root",
         )
-    if mode := stat.S_IMODE(status.st_mode) & 0o077:
-        full = stat.S_IMODE(status.st_mode)
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077:
+        others = "can read it" if mode & 0o044 else "have rights to it"
         raise Refused(
-            f"{where} with mode {full:04o} ({mode:03o} too many)",
-            "a file that its owner alone can read",
-            hint="chmod 600 it",
+            f"{where} with mode {mode:04o}: others {others}",
+            "a file for its owner alone",
+            hint=f"chmod 600 {where}",
         )
 
 

@@ -14,6 +14,7 @@ from duckservice.loopback import is_loopback
 
 EXTRA: Final = "pip install 'duckservice[otel]'"
 
+_SIGNALS: Final = ("/v1/traces", "/v1/metrics", "/v1/logs")
 _EXPORTER: Final = "opentelemetry.exporter.otlp.proto.http"
 
 
@@ -50,6 +51,19 @@ def _private(telemetry: TelemetryConfig) -> Iterator[Refused]:
         )
 
 
+def _is_base(telemetry: TelemetryConfig) -> Iterator[Refused]:
+    """Refuse the address of one signal: the exporter puts its path behind the base."""
+    parts = urlsplit(telemetry.otlp_endpoint)
+    path = next((path for path in _SIGNALS if parts.path.endswith(path)), None)
+    if path is not None:
+        yield Refused(
+            f"the address of one signal, which ends with {path}",
+            "the base that all signals have",
+            hint=f"leave {path} away: duckd puts it there",
+            key=("otlp_endpoint",),
+        )
+
+
 def telemetry_warnings(telemetry: TelemetryConfig) -> Iterator[str]:
     """Yield what is accepted in the table, but does nothing."""
     if telemetry.otlp_endpoint and not telemetry.enabled:
@@ -62,5 +76,6 @@ RULES: Final[Mapping[type, tuple[Rule, ...]]] = {
     TelemetryConfig: (
         (frozenset({"otlp_endpoint", "traces", "metrics"}), _installed),
         (frozenset({"otlp_endpoint", "headers"}), _private),
+        (frozenset({"otlp_endpoint"}), _is_base),
     ),
 }

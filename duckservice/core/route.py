@@ -92,7 +92,7 @@ class Candidate:
     eligible: bool = True
     """Whether its breaker would admit a request; see `circuit_breaker.eligible`."""
     retry_at: float | None = None
-    """When it may be eligible again, where that is known."""
+    """When it may be eligible again; None of one that is not: it has been disabled."""
     health: float = 1.0
     load: float = 0.0
     """Requests under way, as a part of those that may be."""
@@ -289,4 +289,8 @@ def _delay(c: Candidate, spill_after: float) -> str:
 
 
 def _passed_over(c: Candidate) -> Ranked:
-    return Ranked(c.name, "its circuit breaker refuses")
+    # Time alone brings back whom a breaker refuses; only a user, whom one has disabled.
+    disabled = c.retry_at is None
+    return Ranked(
+        c.name, "it is disabled" if disabled else "its circuit breaker refuses"
+    )

@@ -213,15 +213,45 @@ async def test_what_runs_could_all_cost_its_most_and_stay_in_the_limit(
     assert seen > 1
 
 
-async def test_a_line_without_a_bound_is_not_run_under_a_limit(autojump_clock) -> None:
+async def test_a_line_without_a_bound_is_bad_under_a_limit_and_nothing_is_run(
+    autojump_clock,
+) -> None:
     async with open_memory() as store:
-        await put(store, plain("a"))
+        await put(store, plain("a", max_tokens=5) + plain("b"))
         async with running(mock_config("m"), store, m=mock("m")) as (service, _):
             made = await service.batch_jobs.create(order(max_cost=pico("1")))
             view = await ended(service, made.batch.id)
-            _, [error] = await results(store, view)
-    assert error["error"]["code"] == "budget_exceeded"
-    assert "max_tokens" in error["error"]["message"]
+            jobs = (await service.jobs.list_jobs(JobFilter(batch=made.batch.id))).jobs
+    assert view.batch.status == "failed"
+    [bad] = view.details.bad
+    assert (bad.number, bad.code) == (2, "budget_exceeded")
+    assert "max_tokens" in bad.message
+    assert not jobs
+
+
+async def test_lines_without_a_bound_are_left_out_where_bad_ones_are(
+    autojump_clock,
+) -> None:
+    async with open_memory() as store:
+        await put(
+            store, plain("a", max_tokens=5) + plain("b") + plain("c", max_tokens=5)
+        )
+        async with running(mock_config("m"), store, m=mock("m")) as (service, _):
+            its = order(max_cost=pico("1"), skip_bad=True)
+            made = await service.batch_jobs.create(its)
+            view = await ended(service, made.batch.id)
+            answers, errors = await results(store, view)
+    assert sorted(map(number, answers)) == [1, 3]
+    assert not errors
+    assert (view.tally.total, view.details.bad_lines) == (2, 1)
+
+
+async def test_without_a_limit_a_line_needs_no_bound(autojump_clock) -> None:
+    async with open_memory() as store:
+        await put(store, plain("a"))
+        async with running(mock_config("m"), store, m=mock("m")) as (service, _):
+            made = await service.batch_jobs.create(order())
+            assert (await ended(service, made.batch.id)).tally.completed == 1
 
 
 # Size.

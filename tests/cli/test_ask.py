@@ -177,7 +177,9 @@ def test_a_stream_without_its_end_is_a_failure(duck, daemon):
 def test_the_exit_code_says_what_kind_of_error_it_was(duck, daemon, code, status):
     daemon.answers[CHAT] = {"error": {"code": code, "message": "no"}}
     daemon.status[CHAT] = 500
-    assert duck("ask", "hi") == (status, "", f"duck: no ({code})\n")
+    ended = duck("ask", "hi")
+    assert (ended.status, ended.out) == (status, "")
+    assert ended.err.startswith(f"duck: no ({code})")
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "x"])
@@ -202,3 +204,27 @@ def test_without_a_prompt_and_without_stdin_it_asks_for_one(duck, daemon, monkey
 def test_a_limit_that_is_none_is_refused_in_words(duck, daemon, capsys, limit):
     assert duck("ask", "hi", f"--max-tokens={limit}").status == 2
     assert "must be a whole number from 1 on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"), [("gpt-4", '; did you mean "gpt-4o"?'), ("nope", "")]
+)
+def test_a_model_that_nobody_serves_is_answered_by_where_to_look(
+    duck, daemon, asked, meant
+):
+    daemon.status[CHAT] = 404
+    missing = {"code": "model_not_found", "message": f"no provider serves {asked!r}"}
+    daemon.answers[CHAT] = {"error": missing}
+    ended = duck("ask", "-m", asked, "Hi")
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err == (
+        f"duck: no provider serves {asked!r} (model_not_found);"
+        f" `duck models` shows what there is{meant}\n"
+    )
+
+
+def test_a_model_that_nobody_serves_is_told_though_the_models_are_not(duck, daemon):
+    daemon.status[CHAT] = 404
+    daemon.answers[CHAT] = {"error": {"code": "model_not_found", "message": "none"}}
+    daemon.answers["GET /v1/models"] = "<html>"
+    assert "none (model_not_found)" in duck("ask", "-m", "x", "Hi").err

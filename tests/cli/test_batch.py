@@ -20,6 +20,7 @@ from tests.cli.conftest import Terminal
 
 pytestmark = pytest.mark.slow
 
+LONG = "one two three four five six seven eight nine ten"
 DAEMON = [sys.executable, "-m", "duckservice"]
 DUCK = [
     sys.executable,
@@ -186,7 +187,13 @@ def test_an_order_that_the_daemon_refuses_is_forgotten(duck, real):
 
 @pytest.mark.parametrize(
     "other",
-    [["--max-cost", "2"], ["-m", "mock-2"], ["-p", "low"], ["--window", "2d"]],
+    [
+        ["--max-cost", "2"],
+        ["--max-tokens", "2"],
+        ["-m", "mock-2"],
+        ["-p", "low"],
+        ["--window", "2d"],
+    ],
 )
 def test_resume_changes_nothing_that_was_begun(duck, real, other):
     begun = ["--max-cost", "1", "-m", "mock-1"]
@@ -201,16 +208,68 @@ def test_resume_changes_nothing_that_was_begun(duck, real, other):
 
 
 def test_lines_that_fail_are_counted_and_told(duck, real):
-    lines = [*prompts(2, max_tokens=5), *prompts(1)]
+    lines = [*prompts(2, max_tokens=5), *prompts(1, max_tokens=900_000_000)]
     source, out = write(duck, *lines), str(duck.directory / "out")
     shown = duck("batch", "run", source, "-o", out, "--max-cost", "1", "--priority", "low")  # fmt: skip
     assert shown.status == 1
     assert "1 failed" in shown.err
-    assert "1 times not run: over the limit of its cost (budget_exceeded)" in shown.err
+    assert re.search(r"  1 times not run: it may cost .* USD; .* are left of the batch's limit \(budget_exceeded\)", shown.err)  # fmt: skip
+    assert "bound" not in shown.err
     assert sorted(numbers(out)) == [1, 2, 3]
     [batch] = json.loads(duck("batch", "status", "--json").out)["data"]
     assert batch["duck"]["max_cost_usd"] == "1"
     assert batch["duck"]["priority"] == "low"
+
+
+def test_chats_without_a_limit_get_one_and_others_keep_theirs(duck, real):
+    url = "/v1/chat/completions"
+    body = {"model": "mock-1", "messages": [{"role": "user", "content": LONG}]}
+    wrapped = {"custom_id": "w", "method": "POST", "url": url, "body": body}
+    lines = [
+        {"prompt": LONG, "model": "mock-1"},
+        {"prompt": LONG, "model": "mock-1", "max_tokens": 3},
+        wrapped,
+        wrapped | {"custom_id": "k", "body": body | {"max_completion_tokens": 2}},
+    ]
+    source, out = write(duck, *lines[:2], "\n", *lines[2:]), str(duck.directory / "out")
+    argv = ["batch", "run", source, "-o", out, "--max-tokens", "1", "--max-cost", "1"]
+    shown = duck(*argv)
+    assert shown.status == 0, shown
+    used = {
+        line["custom_id"]: line["response"]["body"]["usage"]["completion_tokens"]
+        for line in read(out)
+    }
+    assert used == {"line-1": 1, "line-2": 3, "w": 1, "k": 2}
+    assert sorted(numbers(out)) == [1, 2, 4, 5]
+    assert duck(*argv[:-4], "--resume").status == 0
+
+
+def test_under_a_limit_of_cost_lines_without_a_bound_are_named_and_not_sent(duck, real):
+    lines = [*prompts(1, max_tokens=5), *prompts(2)]
+    source, out = write(duck, *lines), duck.directory / "out"
+    argv = ["batch", "run", source, "-o", str(out), "--max-cost", "1"]
+    shown = duck(*argv)
+    assert shown.status == 2
+    assert f"{source}:1: " not in shown.err
+    for line in (2, 3):
+        assert f"{source}:{line}: its cost has no bound without max_tokens" in shown.err
+    assert "give --max-tokens N" in shown.err
+    assert not out.exists()
+    submitted = duck("batch", "submit", source, "--max-cost", "1")
+    assert (submitted.status, submitted.out) == (2, "")
+    alike = write(duck, *prompts(2), name="alike")
+    none = duck("batch", "submit", alike, "--max-cost", "1")
+    assert f"{alike}: nothing but 2 bad lines; nothing was sent" in none.err
+    assert json.loads(duck("batch", "status", "--json").out)["data"] == []
+    assert duck(*argv, "--skip-bad").status == 0
+    assert numbers(out) == [1]
+
+
+def test_a_limit_of_tokens_is_for_chats(duck, real):
+    line = {"custom_id": "e", "method": "POST", "url": "/v1/embeddings", "body": {"model": "mock-1", "input": "x"}}  # fmt: skip
+    shown = duck("batch", "submit", write(duck, line), "--max-tokens", "5")
+    assert shown.status == 2
+    assert "--max-tokens is for chats" in shown.err
 
 
 def test_submit_status_results_cancel(duck, real):
@@ -246,6 +305,7 @@ def test_submit_status_results_cancel(duck, real):
         ["run", "nowhere.jsonl", "-o", "out"],
         ["run", "in.jsonl"],
         ["run", "in.jsonl", "-o", "out", "--max-cost", "much"],
+        ["run", "in.jsonl", "-o", "out", "--max-tokens", "0"],
         ["run", "in.jsonl", "-o", "/nowhere/out"],
         ["run", "in.jsonl", "-o", "out", "--window", "soon"],
         ["run", "in.jsonl", "-o", "/dev/null"],

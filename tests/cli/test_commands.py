@@ -11,9 +11,9 @@ from tests.cli import fake_daemon
 STATUS = r"""
 duckd     0.1.0, pid 4242
 state     running, up 2h 14m
-requests  1,234 completed, 3 failed, 3 in flight
+requests  1,234 completed, 3 failed since the start, 3 in flight
 queue     12 waiting (2 high, 10 normal, 0 low)
-spent     $12.35
+spent     $12.35 over all starts
 
 PROVIDER      BREAKER   IN FLIGHT  HEALTH
 openai        closed            3     99%
@@ -33,6 +33,7 @@ openai    openai             closed        99%  3/64    812ms     1,237         
                                                                                            and 1
                                                                                            more
 local     openai-compatible  half_open     50%   0/4        -         0         0   $0.00  *
+COST is over all starts, REQUESTS and FAILURES since the last
 """
 
 MODELS = r"""
@@ -155,6 +156,15 @@ def test_a_command_that_changes_something_posts_and_tells_on_stderr(
     assert not told.err
 
 
+def test_who_disables_a_provider_is_told_how_long_that_lasts(duck, daemon):
+    its = {"name": "x", "breaker": "disabled"}
+    daemon.answers["POST /v1/providers/x/disable"] = its
+    done = duck("providers", "disable", "x")
+    assert (done.status, done.out) == (0, "")
+    assert done.err == "x: disabled, until duckd is started anew\n"
+    assert json.loads(duck("providers", "disable", "x", "--json").out) == its
+
+
 def test_who_resets_a_disabled_provider_is_told_that_it_stays_disabled(duck, daemon):
     daemon.answers["POST /v1/providers/x/reset"] = {"name": "x", "breaker": "disabled"}
     done = duck("providers", "reset", "x")
@@ -211,8 +221,9 @@ def test_a_narrow_terminal_has_what_providers_have_cost_and_done(duck, daemon, c
     its = [each | big for each in fake_daemon.PROVIDERS["providers"]]
     daemon.answers["GET /v1/providers"] = {"providers": its}
     duck.environ["COLUMNS"] = str(columns)
-    head, *lines = duck("providers").out.splitlines()
-    assert max(map(len, lines)) <= columns
+    head, *lines, since = duck("providers").out.splitlines()
+    assert since.startswith("COST is over all starts")
+    assert max(map(len, [*lines, since])) <= columns
     assert "…" not in "".join([head, *lines])
     for line in lines if columns < 100 else lines[:1]:
         assert {"$12,345.67", "1,234,567", "1,234"} <= set(line.split())

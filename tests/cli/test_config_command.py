@@ -50,6 +50,55 @@ def test_a_warning_is_told_and_is_no_failure(duck, config):
     assert json.loads(duck("config", "check", "--json").out)["warnings"]
 
 
+ELSEWHERE = """
+[providers.a]
+adapter = "openai"
+api_key = "env:DUCK_ELSEWHERE"
+[providers.b]
+adapter = "anthropic"
+api_key = "credential:b-key"
+"""
+
+
+def test_a_secret_of_the_daemons_own_environment_is_a_warning(duck, config):
+    config.write_text(ELSEWHERE)
+    checked = duck("config", "check")
+    assert (checked.status, checked.out) == (0, f"{config}: ok\n")
+    first, second = checked.err.splitlines()
+    assert first.startswith("warning: env:DUCK_ELSEWHERE, and the variable")
+    assert second.startswith("warning: credential:b-key, and $CREDENTIALS_DIRECTORY")
+    assert "its own environment decides" in first
+    told = json.loads(duck("config", "check", "--json").out)
+    assert (told["ok"], len(told["warnings"])) == (True, 2)
+
+
+def test_strict_refuses_a_secret_that_is_not_to_be_had_here(duck, config):
+    config.write_text(ELSEWHERE)
+    checked = duck("config", "check", "--strict")
+    assert (checked.status, checked.out) == (78, "")
+    assert len(checked.err.splitlines()) == 2
+    assert duck("config", "show", "--strict").status == 78
+
+
+def test_a_secret_of_elsewhere_hides_nothing_else_that_is_wrong(duck, config):
+    config.write_text(f'{ELSEWHERE}\n[log]\nlevel = "loud"\n')
+    checked = duck("config", "check")
+    assert checked.status == 78
+    [line] = checked.err.splitlines()
+    assert "log.level" in line
+    config.write_text('[providers.a]\nadapter = "openai"\napi_key = "file:/no/key"\n')
+    assert duck("config", "check").status == 78, "a file is the same for everybody"
+
+
+def test_a_secret_of_elsewhere_is_shown_as_any_other(duck, config):
+    config.write_text(ELSEWHERE)
+    shown = duck("config", "show")
+    assert (shown.status, shown.err) == (0, "")
+    assert "stand-in" not in shown.out
+    providers = tomllib.loads(shown.out)["providers"]
+    assert [providers[name]["api_key"] for name in "ab"] == ["…", "…"]
+
+
 def test_without_a_file_the_defaults_are_checked(duck):
     assert duck("config", "check").out == "built-in defaults: ok\n"
 

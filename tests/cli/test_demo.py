@@ -42,6 +42,9 @@ def test_ctrl_c_ends_the_show_and_leaves_nothing_behind(duck):
     out, err = running.communicate(timeout=30)
     assert (running.returncode, out) == (130, "")
     assert "Traceback" not in err
+    last = err.splitlines()[-1]
+    assert last.startswith("interrupted: ")
+    assert "/400 answered" in last
     assert not list(duck.directory.glob("duck-demo-*"))
 
 

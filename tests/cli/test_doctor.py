@@ -24,6 +24,8 @@ from duckservice.cli.doctor import (
     runtime as doctor_runtime,
     socket as doctor_socket,
 )
+from duckservice.cli.exits import TRY_AGAIN, Exit
+from duckservice.cli.session import Session
 from duckservice.config import (
     AuthConfig,
     Config,
@@ -432,6 +434,40 @@ def test_what_stands_in_a_lock_s_place_holds_nobody_up(tmp_path, kind):
         lock.symlink_to(tmp_path / "elsewhere")
     (finding,) = doctor_socket.of_lock("lock", lock)
     assert finding.verdict == ("failed" if kind == "pipe" else "skipped")
+
+
+def test_the_doctor_goes_on_where_the_config_is_not_toml(duck):
+    del duck.environ["DUCK_SOCKET"]
+    path = write_config(duck, "[log]\n\nlevel = loud\n")
+    ended = duck("doctor", "--json")
+    findings = found(ended)
+    assert findings["config"]["verdict"] == "failed"
+    assert "at line 3, column 9" in findings["config"]["detail"]
+    assert {"socket", "socket path", "daemon"} <= set(findings)
+    assert ended.err.startswith(f"duck: warning: {path} is not TOML")
+
+
+def test_the_doctor_goes_on_where_the_config_that_was_named_is_not_there(duck):
+    del duck.environ["DUCK_SOCKET"]
+    ended = duck("doctor", "--json", "--config", "/nowhere/config.toml")
+    findings = found(ended)
+    assert findings["config"]["verdict"] == findings["socket"]["verdict"] == "failed"
+
+
+def test_all_that_is_wrong_in_the_config_is_told_and_its_place_once(duck):
+    path = write_config(duck, '[queue]\nmax_sise = 1\n[log]\nlevel = "loud"\n')
+    detail = found(duck("doctor", "--json"))["config"]["detail"]
+    assert detail.count(str(path)) == 1
+    assert "queue.max_sise: an unknown key" in detail
+    assert "log.level" in detail
+
+
+def test_a_daemon_that_does_not_answer_in_time_is_advised_on(duck, monkeypatch):
+    def get(*_):
+        raise Exit("the daemon did not answer in time", TRY_AGAIN)
+
+    monkeypatch.setattr(Session, "get", get)
+    assert "kill -USR1" in found(duck("doctor", "--json"))["daemon"]["advice"]
 
 
 def test_a_config_that_is_a_pipe_holds_nobody_up(duck):

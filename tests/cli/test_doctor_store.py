@@ -11,6 +11,7 @@ import pytest
 
 from duckservice.cli.doctor import disk as doctor_disk
 from duckservice.cli.text import size
+from duckservice.store.sqlite_migrations import APPLICATION_ID, VERSION
 from tests.cli.fake_daemon import STATUS
 
 STORE = {
@@ -77,6 +78,45 @@ def test_a_store_that_fails_is_a_failure_in_its_own_words(doctor):
 def test_a_store_that_is_full_says_which_limit_it_is(doctor):
     found = doctor(1, full=True)
     assert "store.max_bytes" in found["store"]["advice"]
+
+
+def test_a_store_that_is_full_is_not_said_to_work(doctor):
+    detail = doctor(1, full=True)["store"]["detail"]
+    assert detail == "it is full: 5.0 MiB used of 64.0 GiB; no jobs are taken"
+
+
+def _database(state, **pragmas):
+    file = state / "jobs.sqlite3"
+    db = sqlite3.connect(file)
+    for name, value in pragmas.items():
+        db.execute(f"PRAGMA {name} = {value}")
+    db.execute("CREATE TABLE t (x)")
+    db.commit()
+    db.close()
+    file.chmod(0o600)
+
+
+@pytest.mark.parametrize(
+    ("version", "whose", "told"),
+    [
+        (99, APPLICATION_ID, f"99, and this duckd knows {VERSION} at most"),
+        (1, 7, "another program's database"),
+        (VERSION, APPLICATION_ID, None),
+        (0, 0, None),
+    ],
+)
+def test_a_store_that_this_duckd_would_refuse_is_a_failure(
+    duck, state, version, whose, told
+):
+    _database(state, user_version=version, application_id=whose)
+    found = {f["subject"]: f for f in json.loads(duck("doctor", "--json").out)}
+    finding = found["store file"]
+    if told is None:
+        assert finding["verdict"] == "ok"
+    else:
+        assert finding["verdict"] == "failed"
+        assert told in finding["detail"]
+        assert "store.url" in finding["advice"]
 
 
 def test_a_store_in_memory_is_told_so(doctor):

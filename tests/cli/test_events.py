@@ -182,3 +182,22 @@ def test_ctrl_c_ends_it(duck, answers, monkeypatch) -> None:
     monkeypatch.setattr(DaemonClient, "stream", interrupted)
     ended = duck("events")
     assert (ended.status, ended.out) == (130, "")
+
+
+def test_a_budget_is_told_as_money_and_moments_in_an_order_that_is_read(duck, answers):
+    answers[EVENTS] = Turns(
+        [
+            [
+                event(
+                    "budget", 1, budget="team-a", share=80, window="hour",
+                    limit_usd="0.2", spent_usd="0.16", reserved_usd="0",
+                    since=NOW - 800, until=int(NOW) + 2800, why="so much is spent",
+                )
+            ]
+        ]
+    )  # fmt: skip
+    assert duck("events", "--once").out.split(maxsplit=2)[2] == (
+        "budget=team-a  share=80%  spent=$0.16  reserved=$0.00  limit=$0.20"
+        "  window=hour  since=2023-11-14T22:00  until=2023-11-14T23:00"
+        '  why="so much is spent"\n'
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 
 import pytest
 
@@ -60,6 +61,15 @@ def test_providers_that_were_asked_lately_have_a_line_below_the_others(duck, ask
     head, line = shown.split("\n\n")[1].splitlines()
     assert head.split() == table[0].split()
     assert line.split() == [*table[1].split(), "1"]  # as there is more room
+
+
+def test_a_sample_that_is_full_says_that_there_may_have_been_more(duck, asked):
+    full = FIGURES | {"requests": 1000, "sample_full": True}
+    asked["providers"][0] |= {"performance": full, "by_model": {"gpt-4o": full}}
+    for argv in (["providers"], ["providers", "--models"]):
+        assert re.search(r"openai +1,000\+ +99\.9%", duck(*argv).out)
+    full["sample_full"] = False
+    assert "1,000+" not in duck("providers", "--models").out
 
 
 def test_of_one_provider_only_its_own_models_are_shown(duck, asked):

@@ -44,9 +44,23 @@ def test_an_answer_that_is_not_json_is_no_daemon(duck, daemon):
 
 def test_usage_is_2_and_lists_what_there_is(duck, capsys):
     assert duck().status == 2
-    assert duck("dashbord").status == 2
+    assert duck("quack").status == 2
     assert "status" in capsys.readouterr().err
     assert duck("cost", "--by", "moon").status == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [(("statu",), "status"), (("dashbord",), "dashboard"), (("batch", "rum"), "run")],
+)
+def test_a_command_that_is_mistyped_is_answered_by_the_nearest(
+    duck, capsys, typed, meant
+):
+    assert duck(*typed).status == 2
+    told = capsys.readouterr().err
+    assert told.endswith(
+        f'there is no command {typed[-1]!r}; did you mean "{meant}"?\n'
+    )
 
 
 def test_the_version_needs_no_daemon(duck):
@@ -71,14 +85,76 @@ def test_the_socket_is_found_in_the_order_of_the_contract(duck, daemon):
     assert duck("--json", "status").out == duck("status", "--json").out
 
 
-def test_a_config_that_cannot_be_read_is_not_guessed_around(duck):
+def test_a_config_that_is_named_and_not_there_is_not_guessed_around(duck):
+    del duck.environ["DUCK_SOCKET"]
+    duck.environ["DUCK_CONFIG"] = str(duck.directory / "config.toml")
+    ended = duck("status")
+    assert (ended.status, ended.out) == (78, "")
+    assert "there is no such config file" in ended.err
+
+
+@pytest.fixture
+def broken(duck, daemon):
+    """Return the path of a config, beside a daemon at the usual place."""
+    del duck.environ["DUCK_SOCKET"]
+    duck.environ["XDG_RUNTIME_DIR"] = str(duck.directory)
+    usual = duck.directory / "duckd" / "duckd.sock"
+    usual.parent.mkdir()
+    usual.symlink_to(duck.socket)
+    path = duck.directory / ".config" / "duckd" / "config.toml"
+    path.parent.mkdir(parents=True)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"[service]\nsocket = ", "is not TOML: Invalid value (at end of document)"),
+        (
+            b"[service]\n\nsocket = x\n",
+            "is not TOML: Invalid value (at line 3, column 10)",
+        ),
+        (b"service = 5", "`service` is no table"),
+        (
+            b"# a\nx\xff",
+            "is not UTF-8 text: there is an invalid byte at line 2, column 2",
+        ),
+        (b"x = " + b"[" * 10_000, "nested too deeply"),
+        (None, "cannot be read (is a directory)"),
+    ],
+)
+def test_a_config_that_cannot_be_read_disables_no_command_that_needs_the_socket_only(
+    duck, broken, content, told
+):
+    if content is None:
+        broken.mkdir()
+    else:
+        broken.write_bytes(content)
+    ended = duck("status")
+    assert ended.status == 0
+    [warning] = ended.err.splitlines()
+    assert warning.startswith(f"duck: warning: {broken}")
+    assert told in warning
+    assert str(duck.directory / "duckd" / "duckd.sock") in warning
+    assert "Error" not in warning, "no name of Python's"
+
+
+def test_a_mark_before_the_text_of_a_config_is_no_mistake(duck, daemon):
     del duck.environ["DUCK_SOCKET"]
     config = duck.directory / "config.toml"
-    duck.environ["DUCK_CONFIG"] = str(config)
-    for text in (None, "socket = ", "service = 5", "service = {}\n\xff"):
-        if text is not None:
-            config.write_text(text, "latin-1")
-        assert duck("status").status == 78
+    config.write_text(f"service.socket = '{duck.socket}'", "utf-8-sig")
+    ended = duck("status", "--config", str(config))
+    assert (ended.status, ended.err) == (0, "")
+
+
+def test_a_reload_of_a_broken_config_is_the_daemons_to_refuse(duck, daemon, broken):
+    broken.write_text("[service\n")
+    daemon.status["POST /v1/reload"] = 400
+    refused = {"code": "invalid_request", "message": "it is refused, the old one kept"}
+    daemon.answers["POST /v1/reload"] = {"error": refused}
+    ended = duck("reload")
+    assert ended.status == 78
+    assert "the old one kept" in ended.err
 
 
 def test_a_socket_path_that_is_too_long_is_refused(duck):

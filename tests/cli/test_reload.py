@@ -20,12 +20,27 @@ def test_what_was_taken_over_and_what_was_not_is_said(duck, daemon):
     shown = duck("reload")
     assert shown.status == 0
     assert shown.out.splitlines() == [
-        "providers.openai.api_key: taken over",
+        "providers.openai.api_key: changed",
         "queue.max_size: needs a restart of duckd",
         r"providers.x\x1b[2J: needs a restart of duckd",
     ]
     assert shown.err == "warning: a key looks wrong\n"
     assert '"needs_restart"' in duck("reload", "--json").out
+
+
+def test_what_is_new_and_what_is_gone_is_told_from_what_is_otherwise(duck, daemon):
+    daemon.answers[RELOAD] = {
+        "changed": ["providers.alpha.priority", "providers.beta", "budgets.hourly"],
+        "added": ["budgets.hourly"],
+        "removed": ["providers.beta"],
+        "needs_restart": [],
+        "warnings": [],
+    }
+    assert duck("reload").out.splitlines() == [
+        "providers.alpha.priority: changed",
+        "providers.beta: removed",
+        "budgets.hourly: added",
+    ]
 
 
 def test_a_reload_that_changes_nothing_says_so(duck, daemon):

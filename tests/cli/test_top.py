@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from decimal import Decimal
+from queue import SimpleQueue
 
 import attrs
 import pytest
@@ -303,6 +303,16 @@ def test_who_is_lost_is_said_and_what_was_known_stays() -> None:
     assert "anthropic" in shown
 
 
+def test_a_daemon_that_lets_us_wait_is_said_to() -> None:
+    its = frame_of("busy")
+    assert "no answer" not in text(lines(its, view(80, 24, silent_s=1.9)))
+    shown = text(lines(its, view(80, 24, silent_s=4.2)))
+    assert "no answer for 4s: what is shown is from before" in shown
+    assert "anthropic" in shown
+    lost = attrs.evolve(its, lost="connection refused")
+    assert "no answer" not in text(lines(lost, view(80, 24, silent_s=4.2)))
+
+
 # The command.
 
 
@@ -394,17 +404,24 @@ def test_the_feed_catches_up_with_what_was_told_before(daemon) -> None:
     assert its.throughput(NOW)[-2:] == (1, 1)
 
 
+class Asked(SimpleQueue):
+    """What a daemon was asked, to be waited for."""
+
+    append = SimpleQueue.put
+
+
 def test_the_feed_goes_on_behind_the_last_event_that_it_has_read(daemon) -> None:
     [question] = [q for q in _scene("busy")["events"] if "types" in q]
     daemon.answers[question] = [f"{json.dumps(stop(NOW))}\nid: a-7"]
+    asked = daemon.asked = Asked()
     feed = Feed(DaemonClient(daemon.path), pause=0.0)
     feed.start()
-    until = time.monotonic() + 10
-    while not (later := [its for q, its, _ in list(daemon.asked) if q != question]):
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    first, _, _ = asked.get(timeout=10)
+    later, headers, _ = asked.get(timeout=10)
     feed.close()
-    assert later[0]["last-event-id"] == "a-7"
+    assert first == question
+    assert later != question
+    assert headers["last-event-id"] == "a-7"
 
 
 def test_the_queue_is_shown_to_who_may_not_see_providers_and_no_failure_is_hidden(

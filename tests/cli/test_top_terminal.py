@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -167,6 +168,37 @@ def test_a_daemon_that_dies_is_waited_for(duck) -> None:
     finally:
         screen.close()
     assert ENTER not in shown
+
+
+class Hanging(dict):
+    """Answers that do not come any more, once it is closed."""
+
+    def __init__(self, answers):
+        super().__init__(answers)
+        self.open = threading.Event()
+        self.open.set()
+
+    def get(self, question):
+        self.open.wait(PATIENCE)
+        return super().get(question)
+
+
+def test_the_clock_goes_on_and_the_silence_is_told_while_the_daemon_hangs(duck) -> None:
+    with open_fake_daemon(duck.socket) as daemon:
+        serve(daemon)
+        answers = daemon.answers = Hanging(daemon.answers)
+        try:
+            with top(duck) as screen:
+                screen.wait_for("anthropic")
+                answers.open.clear()
+                first = screen.wait_for("no answer for ")
+                screen.wait_for("no answer for 3s")
+                assert "lost" not in first
+                answers.open.set()
+                screen.press("q")
+                assert screen.ended() == 0
+        finally:
+            answers.open.set()
 
 
 def test_keys_pause_and_sort_at_once(duck, served) -> None:

@@ -182,7 +182,8 @@ def test_a_bad_record_fades_so_that_who_is_asked_last_can_show_that_it_recovered
 def test_an_order_says_why():
     ask = [
         Candidate(name="a", price=5, latency=0.25),
-        Candidate(name="b", eligible=False),
+        Candidate(name="b", eligible=False, retry_at=5.0),
+        Candidate(name="c", eligible=False),
     ]
     reasons = {how: order(ask, how, 0.0).ranked[0].reason for how in STRATEGIES}
     assert reasons == {
@@ -192,10 +193,10 @@ def test_an_order_says_why():
         "least_busy": "load 0.00",
         "weighted": "weight 1",
     }
-    assert (
-        order(ask, "priority", 0.0).passed_over[0].reason
-        == "its circuit breaker refuses"
-    )
+    assert [its.reason for its in order(ask, "priority", 0.0).passed_over] == [
+        "its circuit breaker refuses",
+        "it is disabled",
+    ]
     blank = [Candidate(name="a")]
     assert order(blank, "cheapest", 0.0).ranked[0].reason == "price unknown"
     assert order(blank, "fastest", 0.0).ranked[0].reason == "latency unknown"

@@ -132,6 +132,7 @@ def test_without_the_extra_an_endpoint_in_the_environment_is_warned_about(monkey
     ("line", "words"),
     [
         ('otlp_endpoint = "ftp://h"', "another scheme"),
+        ('otlp_endpoint = "127.0.0.1:4318"', "add http://"),
         ('otlp_endpoint = "http://u:p@h"', "a user or a password"),
         ('otlp_endpoint = "http://h/v1/traces"', "leave /v1/traces away"),
         ('otlp_endpoint = "http://h/otlp/v1/metrics/"', "leave /v1/metrics away"),

@@ -16,6 +16,9 @@ from duckservice.completion import (
     UsageReport,
 )
 from duckservice.config import RetryConfig
+from duckservice.core.circuit_breaker import Outcome
+from duckservice.core.performance import SAMPLES_MAX
+from duckservice.core.performance_figures import Sample
 from duckservice.errors import BadProviderResponse, DuckError, RateLimited
 from duckservice.metering import Meter
 from duckservice.providers.mock import MockProvider
@@ -216,6 +219,26 @@ async def test_the_figures_outlive_the_actors_and_then_their_window(
     assert later["average_latency_ms"] is None
     assert later["recent_age_s"] == pytest.approx(900.0, abs=1.0)
     assert later["since_start"] == before["since_start"]
+
+
+async def test_a_sample_says_that_it_is_full_when_it_has_left_some_out(
+    autojump_clock,
+) -> None:
+    async with running(mock_config("a"), a=MockProvider("a")) as (service, _):
+        await service.complete(chat())
+        assert (await figures(service))["performance"]["sample_full"] is False
+        board = service.parts.board.providers["a"].performance
+        sample = Sample(
+            at=trio.current_time(), code="ok", outcome=Outcome.SUCCESS, duration=1.0
+        )
+        for _ in range(SAMPLES_MAX - 1):
+            board.track("mock-1", sample)
+        its = (await figures(service))["performance"]
+        assert (its["requests"], its["sample_full"]) == (SAMPLES_MAX, False)
+        board.track("mock-1", sample)
+        its = await figures(service)
+        for found in (its["performance"], its["by_model"]["mock-1"]):
+            assert (found["requests"], found["sample_full"]) == (SAMPLES_MAX, True)
 
 
 async def test_each_model_has_figures_of_its_own(autojump_clock) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -23,6 +23,8 @@ _SECRETS: Final = (
     "secret_access_key",
     "session_token",
 )
+_TOLD_MAX: Final = 5
+"""Complaints that are told at once."""
 
 
 def findings(session: Session) -> tuple[list[Finding], Config | None]:
@@ -57,15 +59,25 @@ def _of_file(
     except ConfigError as error:
         wrong = [its for its in error.complaints if not _is_of_a_key(its)]
         if wrong:
-            detail = f"{path}: {len(error.complaints)} wrong, such as {wrong[0]}"
-            advice = "`duck config check` lists them all"
-            return [Finding("config", "failed", detail, advice), *found], None
+            advice = "`duck config check` says what is allowed"
+            return [
+                Finding("config", "failed", _told(path, wrong), advice),
+                *found,
+            ], None
         detail = f"{path} is well but for its keys, which are below"
         return [Finding("config", "ok", detail), *found], _without_keys(path, environ)
     if config.warnings:
         detail = "; ".join(config.warnings)
         return [Finding("config", "warning", f"{path}: {detail}"), *found], config
     return [Finding("config", "ok", str(path)), *found], config
+
+
+def _told(path: Path, wrong: Sequence[Complaint]) -> str:
+    """Return all that is *wrong*, or as much as is read at a glance."""
+    told = [f"{its.key}: {its.found}" if its.key else its.found for its in wrong]
+    more = len(told) - _TOLD_MAX
+    others = f"; and {more} more" if more > 0 else ""
+    return f"{path}: {'; '.join(told[:_TOLD_MAX])}{others}"
 
 
 def _is_of_a_key(complaint: Complaint) -> bool:

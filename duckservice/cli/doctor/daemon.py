@@ -60,6 +60,8 @@ def ask(session: Session) -> Asked:
 
 _ADVICE: Final = {
     NO_DAEMON: "start one with: duckd",
+    TRY_AGAIN: "it may hang, or be stopped: kill -USR1 it, and its log shows what all"
+    " tasks do; if it stays so, kill it and start it anew",
     NOT_PERMITTED: "ask who runs duckd to let you in (service.access)",
 }
 

@@ -23,6 +23,9 @@ _NETWORK: Final = frozenset(
 )
 _OCTAL: Final = (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\"))
 """How the kernel writes what would break its table of mounts."""
+_SQLITE: Final = b"SQLite format 3\0"
+_HEAD_BYTES: Final = 100
+"""What a database of SQLite begins with: its versions are in there."""
 _FREE_LEAST: Final = 256 << 20
 """Bytes. A daemon may need as much for a moment: a log, and what it is worked into."""
 
@@ -138,7 +141,39 @@ def of_file(path: Path) -> Iterator[Finding]:
         detail = f"{path} has mode {mode:04o}: others can read prompts"
         yield Finding("store file", "failed", detail, f"chmod 600 {path}")
     else:
-        yield Finding("store file", "ok", f"{path}, {size(status.st_size)}")
+        yield _of_schema(path) or Finding(
+            "store file", "ok", f"{path}, {size(status.st_size)}"
+        )
+
+
+def _of_schema(path: Path) -> Finding | None:
+    """Return what is wrong where duckd cannot know the store; None if it may.
+
+    The version stands in the file's first bytes, as SQLite's format says: to read them
+    takes no lock, and disturbs nobody.
+    """
+    from duckservice.store.sqlite_migrations import APPLICATION_ID, VERSION
+
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        detail = f"{path} cannot be read ({error.strerror})"
+        return Finding("store file", "failed", detail, "look at its disk with `dmesg`")
+    if len(head) < _HEAD_BYTES or not head.startswith(_SQLITE):
+        return None  # empty, or no database: SQLite itself judges it
+    version, whose = (int.from_bytes(head[at : at + 4], "big") for at in (60, 68))
+    if version and whose != APPLICATION_ID:
+        detail = f"{path} is another program's database"
+        return Finding("store file", "failed", detail, "name another in store.url")
+    if version <= VERSION:
+        return None
+    return Finding(
+        "store file",
+        "failed",
+        f"{path} has schema version {version}, and this duckd knows {VERSION} at most",
+        "run the newer duckd that has written it, or name another file in store.url",
+    )
 
 
 def of_lock(path: Path) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from duckservice.cli.doctor import (
     store as doctor_store,
 )
 from duckservice.cli.doctor.finding import Finding
+from duckservice.cli.exits import Exit
 from duckservice.cli.session import Session
 from duckservice.paths import StartupError
 
@@ -34,7 +35,7 @@ def findings(session: Session) -> Iterator[Finding]:
     yield from config_found
     try:
         socket = session.socket()
-    except StartupError as error:
+    except (Exit, StartupError) as error:
         yield Finding(
             "socket", "failed", str(error), "name one with --socket or $DUCK_SOCKET"
         )

@@ -71,7 +71,8 @@ def of_daemon(status: Mapping[str, Any]) -> Iterator[Finding]:
             "store", "failed", f"{store['detail']} ({wait})", "see docs/store.md"
         )
     elif store.get("full"):
-        detail = f"it is full: {_used(store)}; no jobs are taken"
+        used, most = size(store.get("used_bytes")), size(store["max_bytes"])
+        detail = f"it is full: {used} used of {most}; no jobs are taken"
         advice = "raise store.max_bytes, or shorten store.retention"
         yield Finding("store", "failed", detail, advice)
     else:

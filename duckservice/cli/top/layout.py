@@ -16,6 +16,8 @@ from duckservice.cli.top.grid import Cell, Marks, curve, cut, ends
 from duckservice.cli.top.providers import short_money, short_time
 from duckservice.cli.top.sections import sections
 
+SILENT_FROM = 2.0
+"""Seconds from which on an answer is missed."""
 _BLANKS_FROM = 30
 """Lines from which on there is a blank one between the parts."""
 
@@ -33,6 +35,8 @@ class View:
     interval: float = 1.0
     keys: bool = False
     """Whether there is somebody who could press one."""
+    silent_s: float = 0.0
+    """Seconds since the daemon was asked what it has not answered yet."""
 
 
 def lines(frame: Frame, view: View) -> list[Text]:
@@ -65,6 +69,9 @@ def _top(frame: Frame, view: View) -> Iterator[Text]:
         yield cut(
             _styled(f"lost, trying again: {frame.lost}", "bold red"), width, marks
         )
+    elif view.silent_s >= SILENT_FROM:
+        silent = f"no answer for {elapsed(view.silent_s)}: what is shown is from before"
+        yield cut(Text(silent, style="bold red"), width, marks)
     yield cut(_rates(frame), width, marks)
     yield cut(_short_money(frame), width, marks)
     yield _throughput(frame, width, marks)

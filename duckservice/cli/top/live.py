@@ -58,13 +58,14 @@ class _Model:
     bodies: Bodies
     history: History = attrs.field(factory=History)
     lost: str = ""
+    silent_s: float = 0.0
     paused: bool = False
     sort: str = next(iter(SORTS))
 
     def news(self, its: Bodies | Exit) -> None:
         """Take what the daemon has answered, or that it has not."""
         if isinstance(its, Bodies):
-            self.bodies, self.lost = its, ""
+            self.bodies, self.lost, self.silent_s = its, "", 0.0
         elif its.status == NOT_PERMITTED:
             raise its
         else:
@@ -90,7 +91,7 @@ def _run(model: _Model, feed: Feed, poller: Poller, screen: Screen) -> None:
     shown, size = model.frame(), screen.size()
     left = model.session.options.count or 0
     _draw(model, screen, shown, size)
-    left -= 1
+    left, second = left - 1, int(time.time())
     while left:
         keys = screen.keys(_LOOK_EVERY)
         if "q" in keys:
@@ -106,6 +107,11 @@ def _run(model: _Model, feed: Feed, poller: Poller, screen: Screen) -> None:
             if not model.paused:
                 shown, changed = model.frame(), True
                 left -= 1
+        if not model.paused and second != (second := int(time.time())):
+            # A clock that stands still looks like a terminal that hangs.
+            feed.drain(model.history)
+            model.silent_s = poller.silent_s()
+            shown, changed = model.frame(), True
         if changed:
             _draw(model, screen, shown, size)
 
@@ -120,5 +126,6 @@ def _draw(model: _Model, screen: Screen, shown: Frame, size: tuple[int, int]) ->
         paused=model.paused,
         interval=its.interval,
         keys=True,
+        silent_s=model.silent_s,
     )
     screen.draw(lines(shown, view), *size)

@@ -42,6 +42,7 @@ class Poller:
     _session: Session
     _interval: float
     _latest: Bodies | Exit | None = None
+    _asked_at: float | None = None
     _closed: threading.Event = attrs.field(factory=threading.Event)
 
     def start(self) -> None:
@@ -57,8 +58,14 @@ class Poller:
         latest, self._latest = self._latest, None
         return latest
 
+    def silent_s(self) -> float:
+        """Return for how many seconds the daemon has let us wait; 0: it has answered."""
+        asked_at = self._asked_at
+        return 0.0 if asked_at is None else time.monotonic() - asked_at
+
     def _run(self) -> None:
         while not self._closed.wait(self._interval):
+            self._asked_at = time.monotonic()
             try:
                 self._latest = poll(self._session)
             except Exit as end:
@@ -66,3 +73,4 @@ class Poller:
             # What is in the answer is no reason for the thread to end unseen.
             except (KeyError, TypeError) as error:
                 self._latest = Exit(f"an answer of another form: {error!r}", FAILED)
+            self._asked_at = None

@@ -29,6 +29,7 @@ _SIDE_BY_SIDE: Final = 150
 """Columns from which on there is room for two parts beside each other."""
 _PASSING: Final = frozenset(
     {"job", "attempts", "duration_ms", "queue_ms", "operation", "priority", "cost_usd"}
+    | {"since"}
 )
 """What is of one event only, and would push aside what is of note."""
 
@@ -88,7 +89,7 @@ def _budgets(frame: Frame, width: int, marks: Marks) -> Section | None:
         Column("BUDGET", grows=True),
         Column("", drop=3),
         Column("USED", right=True),
-        Column("GONE", right=True, drop=1),
+        Column("SPENT", right=True, drop=1),
         Column("LIMIT", right=True),
         Column("PER", drop=2),
         Column("RENEWS IN", right=True),

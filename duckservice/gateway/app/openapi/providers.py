@@ -179,6 +179,9 @@ SCHEMAS: Final[Mapping[str, Json]] = {
         {
             "window_s": number("The figures are over the attempts that ended in it."),
             **_COUNTS,
+            "sample_full": flag(
+                "They are over the newest requests only; there may have been more."
+            ),
             **_times("latency_ms"),
             **_times("time_to_first_token_ms"),
             "tokens_per_second": _MAYBE,
