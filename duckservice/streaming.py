@@ -89,9 +89,7 @@ async def open_stream(attempt: Attempt, request: ChatRequest) -> OpenStream:
     with settled(attempt, unless_open=True):
         await attempt.begin()
         async with AsyncExitStack() as stack:
-            batches = await stack.enter_async_context(
-                attempt.provider.stream(request)
-            )
+            batches = await stack.enter_async_context(attempt.provider.stream(request))
             first = list[Chunk]()
             async for batch in batches:
                 attempt.answered()

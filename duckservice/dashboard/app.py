@@ -54,7 +54,7 @@ class DashboardApp:
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Answer one request. Bodies are not read: nothing here takes one."""
-        refusal = self.door.refusal(scope)
+        refusal = await self.door.refusal(scope)
         path = scope["raw_path"].decode("latin-1")
         if refusal is not None:
             await self._refuse(path, refusal, send)

@@ -118,6 +118,8 @@ class _Shown:
     lost: bool = False
     snapshot: _Latest = attrs.field(factory=_Latest)
     history: Callable[[], Json] = _no_history
+    histories: int = 1
+    """Pages that have read fewer are told it, again."""
     points: _Recent = attrs.field(factory=lambda: _Recent(_POINTS_MAX))
     news: _Recent = attrs.field(factory=lambda: _Recent(NEWS_MAX))
 
@@ -174,6 +176,11 @@ class Board:
         """
         self._shown.history = make
 
+    def history_grew(self) -> None:
+        """Tell the history again, to pages that are open, too."""
+        self._shown.histories += 1
+        self._wake()
+
     def point(self, value: Json) -> None:
         """Add a point to the charts."""
         self._shown.points.put("point", _packed(value))
@@ -225,7 +232,7 @@ class Page:
 
     def __init__(self, shown: _Shown, last_event_id: str) -> None:
         self._shown = shown
-        self._begun = False
+        self._histories_seen = 0
         self._seen = dict[str, int]()
         """The number of the last that it was told, by what it is."""
         self._points_seen = 0
@@ -238,12 +245,12 @@ class Page:
         """Return what this page does not know yet, some of it; nothing: no news."""
         shown = self._shown
         frames = self._latest("hello", shown.hello)
-        if not self._begun:
-            self._begun = True
+        if not self._histories_seen and not shown.lost:
+            self._seen["link"] = shown.link.number
+        if self._histories_seen != shown.histories:
+            self._histories_seen = shown.histories
             frames.append(frame("history", _packed(shown.history())))
             self._points_seen = shown.points.last
-            if not shown.lost:
-                self._seen["link"] = shown.link.number
         frames += self._latest("link", shown.link)
         frames += self._latest("snapshot", shown.snapshot)
         frames += shown.points.after(self._points_seen, READ_MAX)

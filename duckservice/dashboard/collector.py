@@ -1,10 +1,11 @@
 """Keeps the board: follows the daemon's events, and looks at it while a page is open.
 
     follow   always; events become news, and points
+    retell   what the daemon had kept, as it comes: the history of pages that are open
     look     every second while a page is open; however many there are, once for all
     tick     every two seconds; the point that is complete
 
-The daemon is lost when one of the first two cannot reach it, and found when both can.
+The daemon is lost when `follow` or `look` cannot reach it, and found when both can.
 """
 
 from __future__ import annotations
@@ -36,9 +37,8 @@ _PARTS: Final = ("status", "tree", "providers", "queue", "budgets")
 _TIMEOUT: Final = 5.0
 _TICK_LATE: Final = 0.25
 """A point is closed so much after its end: its last events are on their way."""
-_QUIET: Final = 0.2
-"""Without an event for so long, what the daemon had kept has come."""
-_HISTORY_TIME_MAX: Final = 3.0
+_RETELL: Final = 0.5
+"""Between two histories, while what the daemon had kept still comes."""
 
 
 @final
@@ -56,10 +56,10 @@ class Collector:
     _points: Points = attrs.field(init=False)
     _troubles: dict[str, str] = attrs.field(factory=dict[str, str])
     """Why the daemon is lost, by who has noticed."""
-    _tried: trio.Event = attrs.field(factory=trio.Event)
-    """Set when it is known whether the daemon is there."""
     _last_id: str = ""
-    _taken: int = 0
+    _connected_at: float = 0.0
+    """Events before it had been kept; a page that is open was told points without."""
+    _grown: trio.Event = attrs.field(factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
         self._points = Points(self._wall_clock())
@@ -68,10 +68,10 @@ class Collector:
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Keep the board; started when it has the history, or the daemon is lost."""
+        """Keep the board; started at once, the history comes behind."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._follow)
-            await self._wait_for_history()
+            nursery.start_soon(self._retell)
             nursery.start_soon(self._look)
             nursery.start_soon(self._tick)
             task_status.started()
@@ -103,10 +103,10 @@ class Collector:
             await trio.sleep(self._pause)
 
     def _opened(self, _headers: object) -> None:
+        self._connected_at = self._wall_clock()
         self._well(_EVENTS)
 
     def _happened(self, event: Event) -> None:
-        self._taken += 1
         self._last_id = event.id or self._last_id
         try:
             its: dict[str, Any] = json.loads(event.data)
@@ -115,15 +115,16 @@ class Collector:
             return
         self._points.take(its)
         self._board.news(event.data, event.id)
+        at = its.get("at")
+        if isinstance(at, int | float) and at < self._connected_at:
+            self._grown.set()
 
-    async def _wait_for_history(self) -> None:
-        """Wait until what the daemon had kept has come."""
-        await self._tried.wait()
-        with trio.move_on_after(_HISTORY_TIME_MAX):
-            taken = -1
-            while taken != self._taken:
-                taken = self._taken
-                await trio.sleep(_QUIET)
+    async def _retell(self) -> None:
+        while True:
+            await self._grown.wait()
+            self._grown = trio.Event()
+            self._board.history_grew()
+            await trio.sleep(_RETELL)
 
     # Looking.
 
@@ -169,12 +170,10 @@ class Collector:
 
     def _trouble(self, who: str, reason: str) -> None:
         self._troubles[who] = reason
-        self._tried.set()
         self._board.lost(reason)
 
     def _well(self, who: str) -> None:
         self._troubles.pop(who, None)
-        self._tried.set()
         if not self._troubles:
             self._board.found()
 

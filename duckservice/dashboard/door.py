@@ -1,6 +1,7 @@
 """Who may come in: this user's browser, with a page of the dashboard's own.
 
-Each request is asked, whatever its path, in this order; the first that fails is a 403:
+Each request is asked, whatever its path, in this order; the first that fails is a 403.
+The kernel is asked once for each connection.
 
     Host             a name of this listener             no name made to lead here
     Origin           none, or the listener's own         no page of another site
@@ -17,10 +18,11 @@ from terminals that are pages themselves. Without its token it is of no use.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, final
+from collections.abc import MutableMapping, Sequence
+from typing import Any, Final, final
 
 import attrs
+import trio
 
 from duckservice.dashboard.answers import Header
 from duckservice.dashboard.entrance import Entrance
@@ -36,11 +38,19 @@ _OTHER_SITE: Final = (
     "This is no place for links or scripts of other sites. Write the address into the"
     " address bar yourself."
 )
-_OTHER_USER: Final = "Only the user who started the dashboard may use it."
+_OTHER_USER: Final = (
+    "Only the user who started the dashboard may use it, over a connection that is open"
+    " both ways."
+)
 _NOT_THE_PAGE: Final = (
     "Actions are for the page of the dashboard: a POST of the same origin, with the"
     " header Duck-Dashboard: 1."
 )
+_READS_AT_ONCE: Final = 4
+"""Of the kernel's tables, each in a thread: with thousands of connections on the
+machine, one takes longer than all else that a request needs."""
+_SAME_USER: Final = "duck.same_user"
+"""What the kernel has said, kept where the server has what is of the connection."""
 
 
 @attrs.frozen(kw_only=True)
@@ -61,8 +71,11 @@ class Door:
 
     names: LoopbackNames
     entrance: Entrance
+    _reads: trio.CapacityLimiter = attrs.field(
+        factory=lambda: trio.CapacityLimiter(_READS_AT_ONCE)
+    )
 
-    def refusal(self, scope: Scope) -> str | None:
+    async def refusal(self, scope: Scope) -> str | None:
         """Return why this request is a 403; None: it may pass."""
         headers: Sequence[Header] = scope["headers"]
         stranger = self.names.refusal(headers)
@@ -72,7 +85,7 @@ class Door:
         entering = scope["raw_path"] == b"/enter" and scope["method"] == "GET"
         if asked.site not in {b"", b"same-origin", b"none"} and not entering:
             return _OTHER_SITE
-        if not is_same_user(scope["client"], scope["server"]):
+        if not await self._is_same_user(scope):
             return _OTHER_USER
         if entering:
             return None
@@ -81,6 +94,16 @@ class Door:
         if scope["method"] not in {"GET", "HEAD"} and not _is_the_page(asked):
             return _NOT_THE_PAGE
         return None
+
+    async def _is_same_user(self, scope: Scope) -> bool:
+        # This mapping is the connection's own, and goes with it: neither a port nor a
+        # number that another connection gets later can be taken for this one.
+        kept: MutableMapping[str, Any] = scope["extensions"]
+        if _SAME_USER not in kept:
+            kept[_SAME_USER] = await trio.to_thread.run_sync(
+                is_same_user, scope["client"], scope["server"], limiter=self._reads
+            )
+        return bool(kept[_SAME_USER])
 
 
 def came_by_link(headers: Sequence[Header]) -> bool:

@@ -63,6 +63,19 @@ def test_then_it_is_told_each_thing_once() -> None:
         assert read(other)[-1:] == told[-1:]
 
 
+def test_a_history_that_grew_is_told_in_place_of_its_points() -> None:
+    board, points = Board(), [3]
+    board.history_from(lambda: {"points": points})
+    with board.open_page() as page:
+        assert read(page) == [("history", {"points": [3]})]
+        board.point({"at": 4})
+        points[:] = [1, 2, 3, 4]
+        board.history_grew()
+        assert read(page) == [("history", {"points": [1, 2, 3, 4]})]
+        board.point({"at": 5})
+        assert read(page) == [("point", {"at": 5})]
+
+
 def test_a_slow_page_gets_the_newest_snapshot_and_a_gap_for_what_it_missed() -> None:
     board = Board()
     with board.open_page() as page:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import socket
 import sys
@@ -197,18 +198,16 @@ def terminal():
 def test_on_a_terminal_a_browser_opens(tmp_path, start, terminal) -> None:
     master, slave = terminal
     opened = tmp_path / "opened"
+    os.mkfifo(opened)
     browser = tmp_path / "browser"
-    browser.write_text(
-        f'#!/bin/sh\necho "$1" > {opened}.new && mv {opened}.new {opened}\n'
-    )
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
     browser.chmod(0o755)
-    start(stdin=slave, stdout=slave, BROWSER=f"{browser} %s")
-    url = read_until(master, URL)[1]
-    deadline = time.monotonic() + PATIENCE
-    while not opened.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert opened.read_text().strip() == url
+    # For writing, too: so it opens at once, and does not end before it was told.
+    with open(opened, "r+b", buffering=0) as told:
+        start(stdin=slave, stdout=slave, BROWSER=f"{browser} %s")
+        url = read_until(master, URL)[1]
+        assert select.select([told], [], [], PATIENCE)[0]
+        assert told.read(4096).decode() == f"{url}\n"
     assert enter(url)
 
 

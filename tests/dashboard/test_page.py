@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Generator
 
 import httpx
 import pytest
 
+from duckservice.cli.text import size
 from tests.dashboard.page_stage import (
     Page,
     Stage,
@@ -98,6 +100,58 @@ def test_tiles_and_charts_show_what_really_happens(page: Page, stage: Stage) -> 
     page.wait(lambda: "s" in page.text("#chart-latency .legend b"), "its legend")
 
 
+WATCH = """
+window.titles = [];
+new MutationObserver(() => window.titles.push(document.title)).observe(
+  document, {subtree: true, childList: true, characterData: true});
+window.labels = {};
+const its = CanvasRenderingContext2D.prototype;
+const fillText = its.fillText;
+its.fillText = function (text, x, ...rest) {
+  const right = this.textAlign === "center" ? x + this.measureText(text).width / 2 : x;
+  const chart = this.canvas.closest("figure").id;
+  (window.labels[chart] ??= []).push({ text, x, room: this.canvas.width - right });
+  return fillText.call(this, text, x, ...rest);
+};
+"""
+
+
+def test_the_page_does_not_begin_lost_and_charts_have_clean_labels(page: Page) -> None:
+    watch = {"source": WATCH}
+    command = "Page.addScriptToEvaluateOnNewDocument"
+    added = page.driver.execute_cdp_cmd(command, watch)
+    try:
+        page.driver.refresh()
+        page.wait_live()
+        page.wait(lambda: page.script("return window.labels['chart-load']"), "labels")
+        labels = page.script("return window.labels")
+        titles = page.script("return window.titles")
+    finally:
+        page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+    assert "duck" in titles
+    assert not [title for title in titles if "lost" in title]
+    assert [its for chart in labels.values() for its in chart if its["room"] < 0] == []
+    drawn = labels["chart-load"][::-1]
+    # The labels of the upright axis, of the last time, have one place.
+    upright = itertools.takewhile(lambda its: its["x"] == drawn[0]["x"], drawn)
+    texts = [its["text"] for its in upright]
+    assert all(text.isdecimal() for text in texts)
+    # Each is there once a drawing; a drawing ends with the highest.
+    last = texts[: texts.index("0") + 1]
+    assert len(last) >= 2
+    assert len(set(last)) == len(last)
+
+
+def test_the_store_is_as_large_as_the_cli_says(page: Page, stage: Stage) -> None:
+    def both_agree() -> bool:
+        store = stage.get("/v1/status")["store"]
+        assert store["used_bytes"] != store["bytes"]
+        said = size(store["used_bytes"])
+        return said in page.text("#tile-store .tile-below").replace("\u202f", " ")
+
+    page.wait(both_agree, "the same figure")
+
+
 def test_providers_show_limits_and_figures(page: Page, stage: Stage) -> None:
     assert stage.ask("good-1") == 200
     row = provider_row("good")
@@ -127,6 +181,17 @@ def test_a_provider_is_taken_out_and_back(page: Page, stage: Stage) -> None:
     assert not its["shaky"]["enabled"]
     page.press(row, "Enable")
     page.wait(lambda: "disabled" not in page.text(row), "enabled")
+
+
+def test_a_notice_lets_clicks_through(page: Page) -> None:
+    page.press(provider_row("good"), "Check")
+    page.notice("good answers, in")
+    under = (
+        "const {x, y, width, height} = arguments[0].getBoundingClientRect();"
+        "const its = document.elementFromPoint(x + width / 2, y + height / 2);"
+        "return its.closest('.notices') === null"
+    )
+    assert page.script(under, page.find(".notice"))
 
 
 def test_what_is_left_alone_stays(page: Page, stage: Stage) -> None:
@@ -180,7 +245,8 @@ def test_budgets_show_what_is_spent(page: Page, stage: Stage) -> None:
 
 def test_a_job_is_cancelled_and_tried_again_by_clicks(page: Page, stage: Stage) -> None:
     job = stage.submit("good-1", hold=True)
-    page.wait(lambda: "held" in page.text(job_row(job)), "a job that is held")
+    page.wait(lambda: "suspended" in page.text(job_row(job)), "a job that is held")
+    assert "held" in page.text(job_row(job))
     page.press(job_row(job), "Cancel")
     page.answer("Cancel")
     page.wait(lambda: "cancelled" in page.text(job_row(job)), "cancelled")
@@ -217,7 +283,8 @@ def test_a_failed_job_shows_its_errors(page: Page, stage: Stage) -> None:
     stage.post("/v1/providers/shaky/reset")
     job = stage.submit("bad-1", max_attempts=1)
     page.go(f"#/jobs/{job}")
-    page.wait(lambda: "failed" in page.text("#job .panel-head"), "the end")
+    page.wait(lambda: "discarded" in page.text("#job .panel-head"), "the end")
+    assert "failed" in page.text("#job .panel-head")
     page.wait(lambda: "provider_error" in page.text(".errors"), "the error")
     page.wait(lambda: "provider error" in page.text(".timeline"), "the attempt")
 
@@ -225,6 +292,8 @@ def test_a_failed_job_shows_its_errors(page: Page, stage: Stage) -> None:
 def test_a_job_that_there_is_not_is_said_so(page: Page) -> None:
     page.go("#/jobs/job_none%2F..%2Fstatus")
     page.wait(lambda: "Not loaded" in page.text("#job"), "that there is none")
+    assert "Loading" not in page.body
+    assert not page.all("#request, #result")
     # The browser tells of each of the three requests, too: that is as it should be.
     said: list[str] = []
 
@@ -268,7 +337,7 @@ def test_jobs_are_filtered(page: Page, stage: Stage) -> None:
     for css, keys in (
         ('#jobs input[aria-label="model"]', "good-filter"),
         ('#jobs input[aria-label="tag"]', "team=filter"),
-        ('#jobs select[aria-label="state"]', "held"),
+        ('#jobs select[aria-label="state"]', "suspended"),
     ):
         page.find(css).send_keys(keys)
         page.wait(shows_mine_only, f"only mine, by {keys}")
@@ -331,6 +400,32 @@ def test_it_is_dark_or_light_as_the_system_says_or_the_user_chose(page: Page) ->
     assert page.script(ground) == dark
     page.find("button.theme").click()
     page.wait(lambda: page.script(ground) == light, "as the system says")
+
+
+@pytest.mark.parametrize("width", [360, 1024, 1280, 1440])
+def test_nothing_is_cut_or_hidden_behind_a_scrollbar(page: Page, width: int) -> None:
+    page.emulate(
+        "setDeviceMetricsOverride",
+        width=width,
+        height=900,
+        deviceScaleFactor=1,
+        mobile=width < 500,
+    )
+    cut = (
+        "const all = '.tile-value, .tile-below, .branch, #tree .scroll, #tree th,"
+        " #tree td, #providers .scroll';"
+        "return [...document.querySelectorAll(all)].filter((its) => its.offsetParent"
+        " && (its.scrollWidth > its.clientWidth + 1"
+        " || its.matches('.tile *') && its.scrollHeight > its.clientHeight + 1))"
+        ".map((its) => `${its.className}: ${its.textContent.slice(0, 60)}`)"
+    )
+    try:
+        page.wait(lambda: page.all("#tree tbody tr"), "the tree")
+        assert page.script(cut) == []
+        state = page.find(f"{tree_row('providers/good/rate_limiter')} .state")
+        assert state.text.endswith("running")
+    finally:
+        page.emulate("clearDeviceMetricsOverride")
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280, 2560])

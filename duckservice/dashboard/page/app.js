@@ -29,7 +29,7 @@ function App() {
   const changed = { at: Math.floor(now), jobs: live.jobsChanged };
   const waits = live.status?.queue.waiting;
   useEffect(() => {
-    const word = live.link === "live" ? "" : "lost: ";
+    const word = ["live", "connecting"].includes(live.link) ? "" : "lost: ";
     document.title = `${word}duck${waits ? ` (${waits} queued)` : ""}`;
   }, [live.link, waits]);
   return html`<${Header} />

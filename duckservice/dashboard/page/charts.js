@@ -10,6 +10,7 @@ const SPANS = [
   { seconds: 1800, width: 30, name: "30 min" },
 ];
 const HEIGHT = 150;
+const WHOLE = [1, 2, 5].flatMap((step) => [0, 1, 2, 3, 4, 5, 6].map((zeros) => step * 10 ** zeros)).sort((a, b) => a - b);
 
 const CHARTS = [
   {
@@ -31,7 +32,7 @@ const CHARTS = [
     series: [{ name: "spend", of: "usd", colour: "--chart-3", text: (value) => (value == null ? say.NONE : say.usd(value.toFixed(4))) }],
   },
   {
-    id: "load", title: "Queue", unit: "requests",
+    id: "load", title: "Queue", unit: "requests", steps: WHOLE,
     series: [
       { name: "queued", of: "queued", colour: "--chart-2", text: say.whole, step: true },
       { name: "in flight", of: "running", colour: "--chart-1", text: say.whole, step: true },
@@ -116,13 +117,14 @@ function options(its, width, setIndex) {
   };
   const text = its.series[0].text;
   return {
-    width, height: HEIGHT, padding: [8, 8, 0, 0], legend: { show: false },
+    // On the right there is room for half of the last label.
+    width, height: HEIGHT, padding: [8, 20, 0, 0], legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { show: !its.bars } },
     hooks: { setCursor: [(chart) => setIndex(chart.cursor.idx)] },
     scales: { x: { time: true, auto: false }, y: { auto: false } },
     axes: [
       { ...axis, size: 24, space: 60, values: (_, splits) => splits.map((at) => say.clock(at).slice(0, 5)), incrs: [60, 120, 300, 600] },
-      { ...axis, size: 58, space: 28, values: (_, splits) => splits.map((value) => text(value)) },
+      { ...axis, size: 58, space: 28, ...(its.steps && { incrs: its.steps }), values: (_, splits) => splits.map((value) => (value === 0 ? "0" : text(value))) },
     ],
     series: [
       {},

@@ -62,7 +62,7 @@ export function bytes(value) {
     size /= 1024;
     unit += 1;
   }
-  return (unit && size < 100 ? ONE.format(size) : Math.round(size)) + NARROW + units[unit];
+  return (unit ? ONE.format(size) : size) + NARROW + units[unit];
 }
 
 /** An exact decimal string as dollars: all its digits, at least two behind the point. */

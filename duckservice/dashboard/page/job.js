@@ -3,7 +3,7 @@ import { html, useEffect, useRef, useState } from "./ui.js";
 import * as say from "./format.js";
 import { get, path, text } from "./api.js";
 import { JobActions, isOver } from "./job_actions.js";
-import { JobState, State, Text, Usd, When } from "./parts.js";
+import { JobState, State, Text, Usd, When, plainly } from "./parts.js";
 
 const SHOWN_MAX = 20_000; // characters; more at a click
 const FRESH_MS = 1000;
@@ -30,7 +30,8 @@ export function Job({ id, now, changed }) {
   useEffect(() => {
     heading.current.focus({ preventScroll: true });
     window.scrollTo(0, 0);
-    text(path("jobs", id, "request")).then((request) => setBodies((all) => ({ ...all, request })), () => {});
+    text(path("jobs", id, "request")).then((request) => setBodies((all) => ({ ...all, request })),
+      (problem) => setBodies((all) => ({ ...all, notAsked: `Not loaded: ${problem.message}` })));
     load();
   }, [id]);
   const over = job !== null && isOver(job.state);
@@ -48,17 +49,17 @@ export function Job({ id, now, changed }) {
     <p><a href="#/jobs">← All jobs</a></p>
     <section class="panel" id="job">
       <header class="panel-head"><h2 tabindex="-1" ref=${heading}>Job <code><${Text} value=${id} /></code></h2>
-        ${job && html`<${JobState} state=${job.state} /><span class="grow"></span><${JobActions} job=${job} again=${load} />`}</header>
+        ${job && html`<${JobState} state=${job.state} /> <small class="dim">${plainly(job.state)}</small><span class="grow"></span><${JobActions} job=${job} again=${load} />`}</header>
       ${error && html`<p class="empty"><${State} look="bad" word="Not loaded" /> <${Text} value=${error} /></p>`}
       ${job && html`<${Waits} job=${job} now=${now} /><${Fields} job=${job} now=${now} />`}
     </section>
     ${job && html`<section class="panel" aria-labelledby="timeline-title"><header class="panel-head"><h2 id="timeline-title">Timeline</h2></header><${Timeline} job=${job} attempts=${attempts} now=${now} /></section>`}
     ${job?.errors?.length > 0 && html`<section class="panel" aria-labelledby="errors-title"><header class="panel-head"><h2 id="errors-title">Errors</h2></header>
       <ol class="errors">${job.errors.map((its) => html`<li><${Failure} its=${its} now=${now} /></li>`)}</ol></section>`}
-    <div class="bodies">
-      <${Body} id="request" title="Request" body=${bodies.request} speech=${asked} />
+    ${job && html`<div class="bodies">
+      <${Body} id="request" title="Request" body=${bodies.request} speech=${asked} empty=${bodies.notAsked} />
       <${Body} id="result" title="Result" body=${bodies.result} speech=${answered} empty=${job?.state === "completed" ? "Loading." : "None: it is there once the job is completed."} />
-    </div>
+    </div>`}
   </main>`;
 }
 

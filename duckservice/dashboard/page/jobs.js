@@ -2,8 +2,8 @@
 import { html, useEffect, useRef, useState } from "./ui.js";
 import * as say from "./format.js";
 import { get } from "./api.js";
-import { JobActions } from "./job_actions.js";
-import { JOB_STATES, JobState, Section, State, Text, Usd, When } from "./parts.js";
+import { JobActions, isOver } from "./job_actions.js";
+import { JOB_STATES, JobState, Section, State, Text, Usd, When, plainly } from "./parts.js";
 
 const LIMIT = 20;
 const FRESH_MS = 2000;
@@ -67,7 +67,7 @@ function Filters({ filter, choose, isFiltered }) {
   return html`<form class="filters" role="search" aria-label="filter jobs" onSubmit=${(event) => event.preventDefault()}>
     <select aria-label="state" value=${filter.state} onChange=${field("state")}>
       <option value="">any state</option>
-      ${JOB_STATES.map((its) => html`<option value=${its.state}>${its.word}</option>`)}
+      ${JOB_STATES.map((its) => html`<option value=${its} title=${plainly(its)}>${its}</option>`)}
     </select>
     <input type="search" aria-label="model" placeholder="Model" value=${filter.model} onInput=${field("model")} />
     <input type="search" aria-label="tag" placeholder="Tag, as team=core" value=${filter.tag} onInput=${field("tag")} />
@@ -92,9 +92,10 @@ function Row({ job, now, again }) {
   const tags = Object.entries(job.tags ?? {});
   return html`<tr data-job=${job.id}>
     <th scope="row" data-label="Job"><a href=${`#/jobs/${encodeURIComponent(job.id)}`} title=${say.plain(job.id)}>${short(job.id)}</a></th>
-    <td data-label="State"><span class="stack"><${JobState} state=${job.state} /><small class="dim why">${job.wait_reason && job.wait_reason !== "held"
+    <td data-label="State"><span class="stack"><${JobState} state=${job.state} /><small class="dim why">${job.wait_reason
       ? html`<${Text} value=${job.wait_reason.replaceAll("_", " ").replace(":", ": ")} />${job.wait_until > now + 1 && html`, <${When} at=${job.wait_until} now=${now} />`}`
-      : job.errors?.length ? html`<${Text} value=${job.errors[job.errors.length - 1].code ?? "error"} />` : ""}</small></span></td>
+      : job.errors?.length ? html`${isOver(job.state) ? `${plainly(job.state)}: ` : ""}<${Text} value=${job.errors[job.errors.length - 1].code ?? "error"} />`
+      : ["completed", "cancelled"].includes(job.state) ? "" : plainly(job.state)}</small></span></td>
     <td data-label="Model"><span class="cut"><${Text} value=${job.model} /></span></td>
     <td data-label="Priority">${job.priority}</td>
     <td data-label="Tags"><span class="tags">${tags.slice(0, 3).map(([name, value]) => html`<span class="tag" title=${say.plain(`${name}=${value}`)}><${Text} value=${`${name}=${value}`} /></span>`)}

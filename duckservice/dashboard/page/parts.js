@@ -23,18 +23,21 @@ export function State({ look, word, title }) {
 }
 
 const JOBS = {
-  suspended: ["off", "held"], scheduled: ["idle", "scheduled"], available: ["idle", "waiting"],
-  executing: ["busy", "running"], retryable: ["warn", "retrying"], completed: ["ok", "completed"],
-  discarded: ["bad", "failed"], cancelled: ["off", "cancelled"], expired: ["bad", "expired"],
+  suspended: ["off", "held"], scheduled: ["idle", "not yet"], available: ["idle", "waiting"],
+  executing: ["busy", "running"], retryable: ["warn", "retrying"], completed: ["ok", "done"],
+  discarded: ["bad", "failed"], cancelled: ["off", "called off"], expired: ["bad", "too late"],
 };
 
-/** A job's state. */
+/** A job's state, by the word that the API and `duck jobs --state` have for it. */
 export function JobState({ state }) {
-  const [look, word] = JOBS[state] ?? ["idle", say.plain(state)];
-  return html`<${State} look=${look} word=${word} title=${state} />`;
+  const [look] = JOBS[state] ?? ["idle"];
+  return html`<${State} look=${look} word=${say.plain(state)} title=${plainly(state)} />`;
 }
 
-export const JOB_STATES = Object.entries(JOBS).map(([state, [, word]]) => ({ state, word }));
+/** What a job's state means, in plain words; "" for one that is not known here. */
+export const plainly = (state) => JOBS[state]?.[1] ?? "";
+
+export const JOB_STATES = Object.keys(JOBS);
 
 /** A moment, relative to *now*, in full when pointed at. */
 export function When({ at, now }) {
@@ -132,7 +135,7 @@ export function Question() {
 const NOTICES_MAX = 4;
 const NOTICE_MS = 6000;
 
-/** What came of actions; failures stay until they are closed. */
+/** What came of actions; failures stay until they are closed. Clicks pass through to what is below. */
 export function Notices() {
   const [notices, setNotices] = useState([]);
   const serial = useRef(0);
@@ -152,7 +155,7 @@ export function Notices() {
       ({ key, look, message }) => html`<div key=${key} class=${`notice ${look}`}>
         <${State} look=${look} word=${look === "ok" ? "Done" : "Failed"} />
         <span class="grow"><${Text} value=${message} /></span>
-        <button type="button" class="quiet" aria-label="close this notice" onClick=${() => drop(key)}>✕</button>
+        ${look !== "ok" && html`<button type="button" class="quiet" aria-label="close this notice" onClick=${() => drop(key)}>✕</button>`}
       </div>`,
     )}
   </div>`;

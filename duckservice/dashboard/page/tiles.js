@@ -5,13 +5,14 @@ import { recent } from "./recent.js";
 
 export function Tiles({ live }) {
   const { status, queue, costs, points, at } = live;
-  if (!status) return html`<section class="tiles" aria-label="figures">${Array.from({ length: 9 }, () => html`<div class="tile"></div>`)}</section>`;
+  if (!status) return html`<section class="tiles" aria-label="figures">${Array.from({ length: 10 }, () => html`<div class="tile"></div>`)}</section>`;
   const its = recent(points, at, 60);
   const cache = status.cache;
   const asked = cache ? cache.hits + cache.misses : 0;
   const store = status.store;
   return html`<section class="tiles" aria-label="figures">
     <${Tile} id="rate" name="Requests" value=${say.rate(its.perMinute)} unit="/ min" below=${`${say.whole(status.requests.total)} since the start`} />
+    <${Tile} id="tokens" name="Tokens" value=${say.compact(its.tokensPerMinute)} unit="/ min" below="in and out, last minute" />
     <${Tile} id="p50" name="Latency p50" value=${say.millis(its.p50)} below="median, last minute"
       title="The median of the two-second medians of the last minute, by number of requests" />
     <${Tile} id="p95" name="Latency p95" value=${say.millis(its.p95)} below="last minute"
@@ -26,8 +27,8 @@ export function Tiles({ live }) {
     <${Tile} id="cache" name="Cache hits" value=${asked ? say.percent(cache.hits / asked) : say.NONE}
       below=${asked ? `${say.whole(cache.hits)} of ${say.whole(asked)}` : "cache off or unused"} />
     <${Tile} id="store" name="Store" value=${store.ok ? (store.full ? "full" : "ok") : "failing"} look=${store.ok && !store.full ? "" : "bad"}
-      title=${store.detail ? say.plain(store.detail) : store.path && say.plain(store.path)}
-      below=${store.ok && !store.full ? `${say.compact(store.jobs)} jobs, ${say.bytes(store.bytes)}` : `✕ ${store.detail ? say.plain(store.detail) : "no room"}`} />
+      title=${store.detail ? say.plain(store.detail) : store.path && `${say.plain(store.path)}: ${say.bytes(store.bytes)} on the disk, with its log and free pages`}
+      below=${store.ok && !store.full ? `${say.compact(store.jobs)} jobs, ${store.used_bytes == null ? "in memory" : say.bytes(store.used_bytes)}` : `✕ ${store.detail ? say.plain(store.detail) : "no room"}`} />
   </section>`;
 }
 

@@ -15,7 +15,7 @@ export function Tree({ tree }) {
   if (!tree) return html`<${Section} id="tree" title="Supervision tree" />`;
   const totals = count(tree);
   const large = totals.nodes > OPEN_MAX;
-  const aside = html`<span class="dim">${say.whole(totals.nodes)} parts, ${say.whole(totals.restarts)} restarts</span>
+  const aside = html`<span class="dim">${say.whole(totals.nodes)} parts, ${say.whole(totals.restarts)} ${totals.restarts === 1 ? "restart" : "restarts"}</span>
     <input type="search" placeholder="Find a part" aria-label="find a part of the tree" value=${wanted} onInput=${(event) => setWanted(event.target.value.trim())} />`;
   const rows = [];
   list(tree, 0, rows, (node, depth) => !wanted && (folded[node.path] ?? (large && depth > 1)));
@@ -44,9 +44,9 @@ const Row = memo(function Row({ name, at, kind, strategy, state, restarts, inbox
       <span class="part"><${Text} value=${whole ? at || name : name} /> ${kind !== "worker" && html`<small class="dim">${strategy ? strategy.replaceAll("_", " ") : kind}${closed ? `, ${children} below` : ""}</small>`}
         ${crash && html`<small class="crash" title=${`last crash: ${say.plain(crash)}`}>✕ <${Text} value=${crash} /></small>`}</span>
     </span></th>
-    <td><${State} look=${STATES[state] ?? "warn"} word=${state === "running" ? html`<span class="unseen">running</span>` : state} title=${state} /></td>
-    <td class=${`num ${restarts ? "risen" : "dim"}`}><span key=${restarts} class=${restarts ? "flash" : ""}>${restarts ? "↻ " : ""}${say.whole(restarts)}</span></td>
-    <td class=${`num ${inbox ? "" : "dim"}`}>${say.whole(inbox)}</td>
+    <td class="how"><${State} look=${STATES[state] ?? "warn"} word=${state} /></td>
+    <td data-label="restarts" class=${`num ${restarts ? "risen" : "dim"}`}><span key=${restarts} class=${restarts ? "flash" : ""}>${restarts ? "↻ " : ""}${say.whole(restarts)}</span></td>
+    <td data-label="inbox" class=${`num ${inbox ? "" : "dim"}`}>${say.whole(inbox)}</td>
     <td class="actions">${at && html`<${Act} quiet label="Restart" title=${`restart ${say.plain(at)}`} path=${path("tree", ...at.split("/"), "restart")}
       done=${`${at} was crashed, and is started again`}
       question=${`Crash ${at}? Its supervisor starts it again, as after any failure; what it has in hand fails.`} />`}</td>
