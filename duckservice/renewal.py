@@ -123,7 +123,7 @@ class Renewal:
                 found.config.budgets, self.parts.ledger, self._own_name(made, added)
             )
         except BaseException:
-            with trio.CancelScope(shield=True), suppress(ActorStopped):
+            with trio.move_on_after(WITHIN, shield=True), suppress(ActorStopped):
                 for guarded in started:
                     await end_parts(self.parts, guarded.board.name)
             raise

@@ -50,6 +50,7 @@ class ReplyCache:
     _origin: bytes = b""
     """Who serves which model since a reload; empty: as it was at the start."""
     first_origin: bytes = b""
+    """Who did at the start: the file's keys are without it."""
 
     @classmethod
     def of(cls, config: Config) -> ReplyCache | None:

@@ -103,6 +103,7 @@ class Retirement:
             except ActorStopped:
                 continue  # all of them are being started anew; it ends another time
             except Exception as error:
+                # What this one has left open is lost: the others must end all the same.
                 log.warning("provider.not_ended_well", exc_info=error)
             self._retired.remove(its)
             self.keep_tree()

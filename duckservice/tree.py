@@ -134,10 +134,11 @@ class Client:
         return bool(self._users[id(provider)])
 
     async def close(self, left: Provider) -> None:
-        """Close one that was left."""
+        """Close one that was left, for 2 s at most: whoever waits has more to close."""
         if left in self._left:
             self._left.remove(left)
-            await left.aclose()
+            with trio.move_on_after(2):
+                await left.aclose()
 
     async def run(self) -> None:
         """Keep the connections until the tree, or this part of it, stops."""
