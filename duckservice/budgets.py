@@ -125,8 +125,8 @@ class Budgets:
     def charge(self, spender: Spender, actual: int) -> None:
         """Count what was spent by a request that no budget bound when it was begun."""
         if self.any and actual:
-            self._book.charge(self._wall_clock(), spender, actual)
-            for state in self.states():
+            charged = self._book.charge(self._wall_clock(), spender, actual)
+            for state in self.states() if charged else ():
                 self.alerts.note(state)
 
     def never(
