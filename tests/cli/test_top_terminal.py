@@ -64,14 +64,21 @@ class Screen:
         """Read until *text* has come; return all that came since the last time."""
         until = time.monotonic() + PATIENCE
         while text not in self.read:
-            assert time.monotonic() < until, (
-                f"{text!r} did not come: {self.read[-200:]!r}"
-            )
+            assert time.monotonic() < until, self._instead_of(text)
+            ended = self.process.poll() is not None
             ready, _, _ = select.select([self.master], [], [], 0.1)
+            assert ready or not ended, self._instead_of(text)
             if ready:
                 self.read += self._decoder.decode(os.read(self.master, 65536))
         came, self.read = self.read, ""
         return came
+
+    def _instead_of(self, text: str) -> str:
+        its = f"{text!r} did not come, but {self.read[-200:]!r}"
+        if self.process.poll() is None:
+            return its
+        said = self.process.stderr.read()
+        return f"{its}; it ended with {self.process.returncode}: {said}"
 
     def wait_until_stopped(self) -> None:
         until = time.monotonic() + PATIENCE
@@ -170,17 +177,17 @@ def test_a_daemon_that_dies_is_waited_for(duck) -> None:
     assert ENTER not in shown
 
 
-class Hanging(dict):
+class Hanging:
     """Answers that do not come any more, once it is closed."""
 
     def __init__(self, answers):
-        super().__init__(answers)
+        self._answers = answers
         self.open = threading.Event()
         self.open.set()
 
     def get(self, question):
         self.open.wait(PATIENCE)
-        return super().get(question)
+        return self._answers.get(question)
 
 
 def test_the_clock_goes_on_and_the_silence_is_told_while_the_daemon_hangs(duck) -> None:
