@@ -17,7 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from duckservice.call import (
+    from duckservice.calls.call import (
         Answer as Answer,
         CallOptions as CallOptions,
         CallReport as CallReport,
@@ -47,10 +47,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Answer": "call",
-    "CallOptions": "call",
-    "CallReport": "call",
-    "StreamAnswer": "call",
+    "Answer": "calls.call",
+    "CallOptions": "calls.call",
+    "CallReport": "calls.call",
+    "StreamAnswer": "calls.call",
     "ChatRequest": "completion",
     "Chunk": "completion",
     "Completion": "completion",

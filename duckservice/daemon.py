@@ -17,10 +17,10 @@ from duckservice.gateway.app.application import make_app
 from duckservice.gateway.http_listener import HttpListener, open_http
 from duckservice.gateway.server import Listener, Server, ServerLimits
 from duckservice.gateway.unix_socket import bind_unix
+from duckservice.host.systemd import Notifier
 from duckservice.log import register_config
 from duckservice.providers.base import Provider
 from duckservice.running import Json, RunningService, open_running
-from duckservice.systemd import Notifier
 from duckservice.tree import Seams
 
 TREE_STOPS_WITHIN = 15.0

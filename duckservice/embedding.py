@@ -14,7 +14,8 @@ import attrs
 import structlog
 import trio
 
-from duckservice.call import CallOptions, Priority
+from duckservice.calls.call import CallOptions, Priority
+from duckservice.calls.offers import Priced, cheapest
 from duckservice.completion import (
     AnyRequest,
     ChatRequest,
@@ -28,8 +29,7 @@ from duckservice.completion import (
 from duckservice.config import Config
 from duckservice.core.job import Job, OnInterrupt
 from duckservice.events import Event, to_log
-from duckservice.job_request import JobOptions, submission_of
-from duckservice.offers import Priced, cheapest
+from duckservice.jobs.request import JobOptions, submission_of
 from duckservice.providers.base import Provider
 from duckservice.running import RunningService, open_running
 from duckservice.tree import Seams

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import attrs
 import trio
 
+from duckservice.calls.offers import Offer, kind_of
 from duckservice.completion import ModelInfo
 from duckservice.config import ProviderConfig
 from duckservice.errors import DuckError
-from duckservice.offers import Offer, kind_of
 from duckservice.providers.base import Provider
 from duckservice.tree import Guarded, Parts
 

@@ -31,14 +31,17 @@ import trio
 from duckservice import __version__, paths
 from duckservice.config import Config, ConfigError, ProviderConfig, load
 from duckservice.daemon import Daemon, open_daemon
-from duckservice.dump import dump_text, write_dump
 from duckservice.errors import DuckError
 from duckservice.gateway.activation import (
     InheritedListener,
     say_who_may_connect,
     take_inherited,
 )
-from duckservice.hardening import harden, scrub
+from duckservice.host.dump import dump_text, write_dump
+from duckservice.host.hardening import harden, scrub
+from duckservice.host.standard_error import PatientOutput, open_standard_streams
+from duckservice.host.systemd import Notifier
+from duckservice.host.watchdog import keep_watchdog
 from duckservice.log import (
     register_config,
     register_environment,
@@ -47,11 +50,8 @@ from duckservice.log import (
 from duckservice.otel.settings import HEADERS, with_environment
 from duckservice.paths import EXIT_CONFIG, EXIT_UNAVAILABLE, StartupError
 from duckservice.providers.prices import load_price_list
-from duckservice.standard_error import PatientOutput, open_standard_streams
 from duckservice.store import UnknownStore
 from duckservice.store.base import StoreUnavailable
-from duckservice.systemd import Notifier
-from duckservice.watchdog import keep_watchdog
 from supervisors import StartFailed, SupervisionError
 
 EXIT_CUT_OFF = 1

@@ -27,33 +27,33 @@ from duckservice.actors.circuit_breaker import CircuitBreaker
 from duckservice.actors.cost_tracker import CostTracker
 from duckservice.actors.job_board import JobBoard
 from duckservice.actors.request_queue import RequestQueue
-from duckservice.asking import ask
-from duckservice.batches import Batches
-from duckservice.breaker_json import breaker_fields
-from duckservice.caching import CachingService
+from duckservice.batches.batches import Batches
+from duckservice.cache.caching import CachingService
+from duckservice.calls.asking import ask
+from duckservice.calls.offers import Offer, offer_fields, price_list_fields
 from duckservice.completion import ModelInfo
 from duckservice.config import Config
 from duckservice.core.cost_sums import By, Summary
 from duckservice.core.pricing import usd
-from duckservice.durable import Durable, forgets, make_durable, open_opener
 from duckservice.errors import InvalidRequest, NotFound, Unavailable
-from duckservice.event_hub import EventHub
+from duckservice.event_stream.hub import EventHub
 from duckservice.events import BreakerMoved, Event, EventSink, QueueSwitched
-from duckservice.job_news import telling
-from duckservice.jobs import Jobs
+from duckservice.jobs.durable import Durable, forgets, make_durable, open_opener
+from duckservice.jobs.jobs import Jobs
+from duckservice.jobs.news import telling
 from duckservice.listing import ModelList
-from duckservice.metrics import Metrics
-from duckservice.money_fields import budget_fields, costs_fields
-from duckservice.offers import Offer, offer_fields, price_list_fields
-from duckservice.provider_fields import checked_fields, provider_fields
+from duckservice.metrics.metrics import Metrics
 from duckservice.provider_maker import Maker, makers_of
 from duckservice.providers.base import Provider
-from duckservice.reload import Changes
-from duckservice.renewal import Renewal
-from duckservice.retirement import Retirement
+from duckservice.reloading.changes import Changes
+from duckservice.reloading.renewal import Renewal
+from duckservice.reloading.retirement import Retirement
+from duckservice.status.breaker import breaker_fields
+from duckservice.status.money import budget_fields, costs_fields
+from duckservice.status.providers import checked_fields, provider_fields
+from duckservice.status.store import no_answer, store_status
 from duckservice.store.base import Store
 from duckservice.store_slot import StoreSlot
-from duckservice.store_status import no_answer, store_status
 from duckservice.tree import GATEWAY, Guarded, Seams, make_parts, tree
 from supervisors import (
     ChildNotFound,

@@ -17,8 +17,13 @@ from typing import TypeVar
 import attrs
 import trio
 
-from duckservice.attempt import Attempt, settled
-from duckservice.call import Answer, Call, CallOptions, CallReport, StreamAnswer
+from duckservice.calls.attempt import Attempt, settled
+from duckservice.calls.call import Answer, Call, CallOptions, CallReport, StreamAnswer
+from duckservice.calls.planning import Planner
+from duckservice.calls.pursuit import Pursuit
+from duckservice.calls.racing import Race
+from duckservice.calls.story import RequestStory
+from duckservice.calls.streaming import RelayedStream, background, open_stream, relay
 from duckservice.completion import (
     AnyRequest,
     ChatRequest,
@@ -38,11 +43,6 @@ from duckservice.errors import (
     ProviderError,
     RequestError,
 )
-from duckservice.planning import Planner
-from duckservice.pursuit import Pursuit
-from duckservice.racing import Race
-from duckservice.request_story import RequestStory
-from duckservice.streaming import RelayedStream, background, open_stream, relay
 from duckservice.tree import Guarded, Parts, Seams
 
 T = TypeVar("T")

@@ -43,13 +43,13 @@ from duckservice.actors.circuit_breaker import CircuitBreaker
 from duckservice.actors.cost_tracker import CostTracker
 from duckservice.actors.rate_limiter import RateLimiter
 from duckservice.actors.request_queue import RequestQueue
-from duckservice.budgets import Budgets
 from duckservice.config import Config, ProviderConfig, keys_of
 from duckservice.core.breaker_policy import BreakerPolicy
 from duckservice.core.cost_sums import CostSums
 from duckservice.core.grants import Limits
 from duckservice.events import EventSink, to_log
-from duckservice.ledger import LedgerBuffer
+from duckservice.money.budgets import Budgets
+from duckservice.money.ledger import LedgerBuffer
 from duckservice.providers.base import Provider
 from supervisors import (
     ActorRef,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from duckservice.config import Config, parse
-from duckservice.hardening import scrub
+from duckservice.host.hardening import scrub
 
 PROJECT = Path(__file__).parents[1]
 KEY = "canary-key-of-the-environment-6d0f"
@@ -61,7 +61,7 @@ def test_the_daemon_leaves_no_core_and_lets_no_debugger_in(tmp_path) -> None:
 
 CRASH = """
 import os, resource
-from duckservice.hardening import harden
+from duckservice.host.hardening import harden
 hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
 resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
 harden(os.environ)

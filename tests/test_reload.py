@@ -21,7 +21,7 @@ from duckservice.config import (
     StoreConfig,
     TimeoutConfig,
 )
-from duckservice.reload import ASIDE, WHERE, changes
+from duckservice.reloading.changes import ASIDE, WHERE, changes
 
 UP = ProviderConfig(
     name="up", adapter="openai", api_key=Secret("a"), base_url="https://x"

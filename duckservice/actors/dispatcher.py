@@ -21,7 +21,7 @@ import attrs
 import trio
 
 from duckservice.actors.job_board import JobBoard, RunningJob
-from duckservice.asking import tell
+from duckservice.calls.asking import tell
 from duckservice.core.job_order import Blocked, Lane
 from duckservice.core.prospect import EmptyBudgets, MayRun, MustWait, Prospect
 from duckservice.events import EventSink

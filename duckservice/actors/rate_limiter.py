@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from duckservice.actors.board import ProviderBoard
-from duckservice.call import Priority, Submitter
+from duckservice.calls.call import Priority, Submitter
 from duckservice.core.grants import (
     ANY_KEY,
     Grant,

@@ -10,7 +10,7 @@ import trio
 
 from duckservice.actors.board import Board
 from duckservice.actors.rate_limiter import whose_turn
-from duckservice.call import Priority, Submitter
+from duckservice.calls.call import Priority, Submitter
 from duckservice.core import request_queue as core
 from duckservice.core.request_queue import Full, QueueStatistics, Turn, Waiting
 from duckservice.errors import QueueFull, Unavailable

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Final
 
 import attrs
 
-from duckservice.batch_lines import (
+from duckservice.batches.lines import (
     ENDPOINTS,
     KINDS,
     BadLine,

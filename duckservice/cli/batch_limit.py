@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from duckservice.batch_lines import LINE_BYTES_MAX, BadLine, BatchLine, RawLine
+from duckservice.batches.lines import LINE_BYTES_MAX, BadLine, BatchLine, RawLine
 from duckservice.completion import ChatRequest
 from duckservice.errors import InvalidRequest
 from duckservice.gateway.wire.fields import decode_object, is_object

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol, Self
 
-from duckservice.batch_lines import LineSplitter, line_number
+from duckservice.batches.lines import LineSplitter, line_number
 from duckservice.cli.exits import TRY_AGAIN, USAGE, Exit
 from duckservice.cli.output import Output
 

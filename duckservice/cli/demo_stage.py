@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import attrs
 import trio
 
-from duckservice.call import Priority
+from duckservice.calls.call import Priority
 from duckservice.config import (
     BreakerConfig,
     Config,

@@ -39,7 +39,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
-from duckservice.call import Submitter
+from duckservice.calls.call import Submitter
 from duckservice.completion import Usage
 from duckservice.core.waiting_line import Priority
 from duckservice.errors import Conflict

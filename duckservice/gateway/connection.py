@@ -30,7 +30,7 @@ import attrs
 import structlog
 import trio
 
-from duckservice.call import Submitter
+from duckservice.calls.call import Submitter
 from duckservice.gateway.asgi import ASGIApp
 from duckservice.gateway.client_socket import ClientSocket
 from duckservice.gateway.exchange import Exchange

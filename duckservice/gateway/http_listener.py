@@ -9,7 +9,7 @@ from typing import Final, final
 
 import attrs
 
-from duckservice.call import Submitter
+from duckservice.calls.call import Submitter
 from duckservice.config import Secret, ServiceConfig
 from duckservice.config_toml.refused import Refused
 from duckservice.config_toml.secrets import read_token

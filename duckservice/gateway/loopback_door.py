@@ -23,7 +23,7 @@ from typing import Any, Final, final
 import structlog
 import trio
 
-from duckservice.call import Submitter
+from duckservice.calls.call import Submitter
 from duckservice.config import Secret
 from duckservice.errors import PermissionDenied
 from duckservice.gateway.asgi import ASGIApp, Receive, Scope, Send

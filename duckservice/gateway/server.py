@@ -19,7 +19,7 @@ Likewise one task looks after all idle times, by a number in each connection.
 Of ASGI 3.0, HTTP is spoken: no lifespan (the daemon's tree starts and stops what
 the application needs) and no WebSockets. ``date`` and ``server`` headers are not
 sent. Every request's scope has the extension ``duck.peer`` where the kernel
-names the client: a `duckservice.call.Submitter`.
+names the client: a `duckservice.calls.call.Submitter`.
 
 Draining closes the listeners, with what was accepted until then served; answers
 carry ``Connection: close``; idle connections are closed. Cancelling `serve`

@@ -25,7 +25,7 @@ import structlog
 import trio
 
 from duckservice.config import Config, TelemetryConfig
-from duckservice.event_hub import READ_MAX, Entry, EventHub, Gap, Item, Reader
+from duckservice.event_stream.hub import READ_MAX, Entry, EventHub, Gap, Item, Reader
 from duckservice.events import AttemptEnded
 from duckservice.otel.places import Places
 from supervisors import Backoff, ChildSpec, child

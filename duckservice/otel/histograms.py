@@ -12,7 +12,7 @@ import attrs
 from opentelemetry.metrics import Histogram, Meter
 
 from duckservice.events import AttemptEnded
-from duckservice.metrics_tally import Labels
+from duckservice.metrics.tally import Labels
 from duckservice.otel import names
 from duckservice.otel.places import Places
 

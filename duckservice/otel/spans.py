@@ -32,7 +32,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.status import Status, StatusCode
 
 from duckservice.core.pricing import PICO_PER_USD
-from duckservice.event_hub import Entry
+from duckservice.event_stream.hub import Entry
 from duckservice.events import AttemptEnded, RequestEnded, RequestStarted
 from duckservice.otel import names
 from duckservice.otel.places import Attributes, Places

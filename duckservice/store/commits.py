@@ -6,7 +6,7 @@ from typing import final
 
 import attrs
 
-from duckservice.histogram import COMMITS, SIZES, Histogram
+from duckservice.metrics.histogram import COMMITS, SIZES, Histogram
 
 
 @final

@@ -8,8 +8,8 @@ from typing import Any
 
 import trio
 
-from duckservice.batches import BatchOrder, BatchView
-from duckservice.call import CallOptions
+from duckservice.batches.batches import BatchOrder, BatchView
+from duckservice.calls.call import CallOptions
 from duckservice.running import RunningService
 from duckservice.store.base import Store, StoredFile, StoreUnavailable
 

@@ -10,7 +10,7 @@ import attrs
 import pytest
 import trio
 
-from duckservice import batch_run
+from duckservice.batches import run as batch_run
 from duckservice.core.pricing import pico
 from duckservice.errors import NotFound
 from duckservice.providers.mock import MockProvider

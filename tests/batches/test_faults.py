@@ -9,7 +9,7 @@ import attrs
 import pytest
 import trio
 
-from duckservice import batch_run
+from duckservice.batches import run as batch_run
 from duckservice.config import StoreConfig
 from duckservice.providers.mock_script import MockScript
 from duckservice.store.base import StoreUnavailable

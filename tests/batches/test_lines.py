@@ -7,8 +7,8 @@ import json
 import pytest
 from hypothesis import example, given, strategies as st
 
-from duckservice import batch_lines
-from duckservice.batch_lines import (
+from duckservice.batches import lines as batch_lines
+from duckservice.batches.lines import (
     BadLine,
     BatchLine,
     LineReader,

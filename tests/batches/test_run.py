@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import trio
 
-from duckservice import batch_run
+from duckservice.batches import run as batch_run
 from duckservice.config import RetryConfig
 from duckservice.core.job import JobState
 from duckservice.core.pricing import pico
 from duckservice.errors import Conflict, NotFound
-from duckservice.jobs import JobFilter
+from duckservice.jobs.jobs import JobFilter
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockScript
 from duckservice.store.memory import open_memory

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import trio
 
-from duckservice.call import CallOptions
+from duckservice.calls.call import CallOptions
 from duckservice.completion import ChatRequest, Message
 from duckservice.config import CacheConfig, Config, ProviderConfig
 from duckservice.providers.mock import MockProvider

@@ -15,10 +15,10 @@ import time
 
 import trio
 
-from duckservice.event_hub import EventHub
-from duckservice.event_json import encode, fields_of
-from duckservice.metrics import Metrics
-from duckservice.request_story import RequestStory
+from duckservice.calls.story import RequestStory
+from duckservice.event_stream.as_json import encode, fields_of
+from duckservice.event_stream.hub import EventHub
+from duckservice.metrics.metrics import Metrics
 from duckservice.running import RunningService, open_running
 from duckservice.tree import Seams
 from tests.jobs.conftest import mock

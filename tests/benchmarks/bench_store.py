@@ -26,7 +26,7 @@ from pathlib import Path
 
 import trio
 
-from duckservice.call import Submitter
+from duckservice.calls.call import Submitter
 from duckservice.core.job import Submission, submit
 from duckservice.core.job_order import Turns
 from duckservice.store.base import Finish, NewJob

@@ -7,8 +7,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from duckservice import batch_lines
-from duckservice.batch_lines import RawLine
+from duckservice.batches import lines as batch_lines
+from duckservice.batches.lines import RawLine
 from duckservice.cli import batch_input, batch_limit
 from duckservice.cli.batch_failures import Failures
 from duckservice.cli.batch_input import read_input, send_input

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from duckservice.cli import job_calls
-from duckservice.event_words import WORDS
+from duckservice.event_stream.words import WORDS
 
 EVENTS = "GET /v1/events"
 NOW = 1_700_000_000.0

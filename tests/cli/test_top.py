@@ -16,7 +16,7 @@ from duckservice.cli.top.grid import ASCII, UNICODE, Cell, Column, bar, curve, g
 from duckservice.cli.top.history import KEPT, TYPES, History
 from duckservice.cli.top.layout import View, lines
 from duckservice.cli.top.providers import SORTS
-from duckservice.event_words import WORDS
+from duckservice.event_stream.words import WORDS
 from duckservice.gateway.client import DaemonClient
 from duckservice.terminal import CONTROLS
 from tests.cli import fake_daemon

@@ -30,8 +30,6 @@ import attrs
 import trio
 from trio.testing import MockClock
 
-from duckservice import budgets as budgets_module, ledger as ledger_module
-from duckservice.budgets import Budgets
 from duckservice.completion import Usage
 from duckservice.config import BudgetConfig, BudgetMatch
 from duckservice.core import budget as budget_module, budget_book
@@ -42,7 +40,9 @@ from duckservice.core.job import Settlement
 from duckservice.core.pricing import pico, usd
 from duckservice.errors import BudgetExceeded, NotFound
 from duckservice.events import BudgetAlert
-from duckservice.ledger import LedgerBuffer
+from duckservice.money import budgets as budgets_module, ledger as ledger_module
+from duckservice.money.budgets import Budgets
+from duckservice.money.ledger import LedgerBuffer
 from duckservice.store.base import LedgerEntry, LedgerFilter
 from duckservice.store.memory import MemoryStore
 

@@ -13,7 +13,7 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from duckservice.event_hub import KEPT_MAX
+from duckservice.event_stream.hub import KEPT_MAX
 from tests.e2e.process import DaemonProcess, starting
 from tests.e2e.running import CHAT, post
 from tests.gateway.serving import RawClient

@@ -27,7 +27,7 @@ from duckservice.config import (
     TimeoutConfig,
 )
 from duckservice.errors import Unavailable
-from duckservice.retirement import LOOKS_EACH
+from duckservice.reloading.retirement import LOOKS_EACH
 from tests.e2e.running import CHAT, json_answer, open_duck, openai_chat, provider
 from tests.upstream import open_upstream
 

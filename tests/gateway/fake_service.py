@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import attrs
 
-from duckservice.call import Answer, CallReport, StreamAnswer, Submitter
+from duckservice.calls.call import Answer, CallReport, StreamAnswer, Submitter
 from duckservice.completion import (
     Choice,
     Completion,

@@ -6,7 +6,7 @@ import json
 from contextlib import asynccontextmanager
 from functools import partial
 
-from duckservice.call import Submitter
+from duckservice.calls.call import Submitter
 from duckservice.gateway.app import make_app
 from duckservice.providers.mock_script import MockScript
 from duckservice.store.base import StoreUnavailable

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 import duckservice
-from duckservice.call import Submitter
+from duckservice.calls.call import Submitter
 from duckservice.errors import InvalidRequest, Unavailable
 from duckservice.gateway.app import make_app
 from duckservice.gateway.app.insight import parse_since

@@ -10,7 +10,7 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from duckservice.event_hub import KEPT_MAX
+from duckservice.event_stream.hub import KEPT_MAX
 from duckservice.events import MessageDropped
 from duckservice.gateway.app.events import HEARTBEAT
 from duckservice.gateway.client import FOLLOW_SILENCE

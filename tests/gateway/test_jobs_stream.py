@@ -9,11 +9,11 @@ import pytest
 import trio
 import trio.testing
 
-from duckservice import jobs
 from duckservice.errors import InvalidRequest
 from duckservice.gateway.app import make_app
 from duckservice.gateway.app.job_stream import HEARTBEAT, PARTING, JobStream
 from duckservice.gateway.client import FOLLOW_SILENCE
+from duckservice.jobs import jobs
 from duckservice.providers.mock_script import MockScript
 from tests.gateway.fake_service import OWNER
 from tests.gateway.job_service import NEVER, BrokenStore, job_app, submission

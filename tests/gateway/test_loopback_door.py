@@ -12,7 +12,7 @@ import pytest
 import structlog.testing
 import trio
 
-from duckservice.call import Submitter
+from duckservice.calls.call import Submitter
 from duckservice.config import Secret, ServiceConfig
 from duckservice.gateway.app.exchange import peer
 from duckservice.gateway.http_listener import open_http

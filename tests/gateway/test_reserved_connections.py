@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from duckservice.call import Submitter
+from duckservice.calls.call import Submitter
 from duckservice.gateway import connection
 from tests.gateway.serving import answer, serving, until
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.routing import Mount, Route
 
-from duckservice.call import Submitter
+from duckservice.calls.call import Submitter
 from duckservice.gateway.app import make_app
 from duckservice.gateway.app.roles import OPEN, guarded, needs_admin
 from tests.gateway.fake_service import OWNER, FakeControl, FakeService, ask

@@ -5,7 +5,7 @@ import pytest
 import trio
 import trio.testing
 
-from duckservice.call import Submitter
+from duckservice.calls.call import Submitter
 from tests.gateway.serving import (
     GET,
     answer,

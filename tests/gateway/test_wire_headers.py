@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from duckservice.call import CallOptions, CallReport, Submitter
+from duckservice.calls.call import CallOptions, CallReport, Submitter
 from duckservice.errors import InvalidRequest
 from duckservice.gateway.wire.headers import (
     header_value,

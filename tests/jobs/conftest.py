@@ -12,7 +12,7 @@ import trio
 from duckservice.config import Config
 from duckservice.core.job import Submission
 from duckservice.events import Event
-from duckservice.job_json import read_submission
+from duckservice.jobs.as_json import read_submission
 from duckservice.providers.base import Provider
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockScript

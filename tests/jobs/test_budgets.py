@@ -6,7 +6,7 @@ import attrs
 import pytest
 import trio
 
-from duckservice.call import CallOptions, Submitter
+from duckservice.calls.call import CallOptions, Submitter
 from duckservice.config import BudgetConfig, BudgetMatch
 from duckservice.core.pricing import pico
 from duckservice.errors import BudgetExceeded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from duckservice.call import Submitter
+from duckservice.calls.call import Submitter
 from duckservice.config import ProviderConfig
 from duckservice.core.job import IllegalTransition, JobState
 from duckservice.errors import Conflict, Draining, ModelNotFound, NotFound

@@ -19,7 +19,7 @@ from duckservice.errors import (
     ProviderError,
     ProviderTimeout,
 )
-from duckservice.job_json import job_fields, read_submission
+from duckservice.jobs.as_json import job_fields, read_submission
 from duckservice.providers.mock_script import MockScript
 from duckservice.store.memory import MemoryStore, open_memory
 from tests.batches.conftest import ended, order, put, results

@@ -7,11 +7,11 @@ import json
 import attrs
 import pytest
 
-from duckservice.call import CallOptions
+from duckservice.calls.call import CallOptions
 from duckservice.core.job import JobError, submit
 from duckservice.errors import InvalidRequest
-from duckservice.job_json import attempt_fields, job_fields, read_submission
-from duckservice.jobs import JobView
+from duckservice.jobs.as_json import attempt_fields, job_fields, read_submission
+from duckservice.jobs.jobs import JobView
 from duckservice.store.base import AttemptRecord
 
 NOW = 1_700_000_000.0

@@ -8,13 +8,13 @@ import attrs
 import pytest
 import trio
 
-from duckservice.budgets import Budgets
 from duckservice.completion import Usage
 from duckservice.config import BudgetConfig, BudgetMatch
 from duckservice.core.job import Settlement
 from duckservice.errors import InvalidRequest
 from duckservice.events import EntryLost, Event
-from duckservice.ledger import LedgerBuffer
+from duckservice.money.budgets import Budgets
+from duckservice.money.ledger import LedgerBuffer
 from duckservice.store.base import (
     LedgerEntry,
     LedgerFilter,

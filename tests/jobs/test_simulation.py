@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import pytest
 import trio
 
-from duckservice.call import Submitter
+from duckservice.calls.call import Submitter
 from duckservice.config import RetryConfig
 from duckservice.core.job import Submission
 from duckservice.errors import ProviderError, Unavailable

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from duckservice.errors import BadProviderResponse
-from duckservice.jobs import JobEnded
+from duckservice.jobs.jobs import JobEnded
 from duckservice.providers.mock_script import MockScript
 from duckservice.store.base import Delta
 from tests.jobs.conftest import job, mock, running

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from duckservice.call import CallOptions
+from duckservice.calls.call import CallOptions
 from duckservice.providers.mock_script import MockScript
 from tests.jobs.conftest import job, mock, running
 from tests.service.conftest import chat, mock_config

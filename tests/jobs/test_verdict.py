@@ -18,7 +18,7 @@ from duckservice.errors import (
     RateLimited,
     Unavailable,
 )
-from duckservice.job_verdict import PAUSE, Situation, after
+from duckservice.jobs.verdict import PAUSE, Situation, after
 from duckservice.store.base import Fail, Snooze
 
 NOW = 1000.0

@@ -19,7 +19,7 @@ import trio
 
 from duckservice.core import job as life
 from duckservice.core.job import Job
-from duckservice.ledger import LedgerBuffer
+from duckservice.money.ledger import LedgerBuffer
 from duckservice.start import main
 from duckservice.store.job_values import Inserted, InsertOutcome, NewJob
 from duckservice.store.ledger_store import LedgerEntry

@@ -22,7 +22,7 @@ from duckservice.gateway.wire import (
     openai_images,
     openai_responses,
 )
-from duckservice.job_json import _TOP as SUBMISSION_FIELDS
+from duckservice.jobs.as_json import _TOP as SUBMISSION_FIELDS
 from duckservice.providers.auth.key_state import KeyTrouble
 from duckservice.providers.capabilities import Capabilities
 from duckservice.providers.prices import PriceSource

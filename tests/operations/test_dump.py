@@ -7,9 +7,9 @@ import stat
 import pytest
 import trio
 
-from duckservice import dump
 from duckservice.config import Secret
-from duckservice.dump import dump_text, write_dump
+from duckservice.host import dump
+from duckservice.host.dump import dump_text, write_dump
 from duckservice.redaction import register_secret
 from duckservice.running import open_running
 from tests.service.conftest import chat, mock_config

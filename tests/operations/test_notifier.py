@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from duckservice.systemd import STATUS_CHARS_MAX, Notifier
+from duckservice.host.systemd import STATUS_CHARS_MAX, Notifier
 from tests.e2e.notify_socket import open_notify_socket
 
 

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from duckservice import standard_error
-from duckservice.standard_error import PatientOutput
+from duckservice.host import standard_error
+from duckservice.host.standard_error import PatientOutput
 
 LINE = "x" * 999 + "\n"
 
@@ -113,7 +113,7 @@ CLOSED = """
 import os, sys
 os.closerange(0, 3)
 sys.stderr = None
-from duckservice.standard_error import open_standard_streams
+from duckservice.host.standard_error import open_standard_streams
 open_standard_streams()
 sys.stderr.write("to nobody")
 assert os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT) == 3, "no file becomes stderr"

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
+from duckservice.host.systemd import Notifier
+from duckservice.host.watchdog import find_stuck, keep_watchdog
 from duckservice.running import open_running
 from duckservice.store.base import Health, StoreUnavailable
 from duckservice.store.memory import open_memory
-from duckservice.systemd import Notifier
-from duckservice.watchdog import find_stuck, keep_watchdog
 from tests.e2e.notify_socket import open_notify_socket
 from tests.service.conftest import mock_config
 

@@ -9,7 +9,7 @@ from duckservice.config import Config, ConfigError, Secret, TelemetryConfig, par
 from duckservice.config_toml import telemetry_rules
 from duckservice.otel.settings import with_environment
 from duckservice.redaction import secrets_of
-from duckservice.reload import changes
+from duckservice.reloading.changes import changes
 
 HERE = "http://127.0.0.1:4318"
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": HERE}

@@ -8,7 +8,7 @@ import attrs
 import pytest
 import trio
 
-from duckservice.call import CallOptions, Submitter
+from duckservice.calls.call import CallOptions, Submitter
 from duckservice.config import (
     Config,
     LogConfig,

@@ -18,9 +18,9 @@ from duckservice.gateway.wire.anthropic_messages import decode_messages
 from duckservice.gateway.wire.openai_chat import decode_chat
 from duckservice.gateway.wire.openai_embeddings import decode_embedding
 from duckservice.gateway.wire.openai_responses import decode_responses
+from duckservice.money.spending import worst_cost
 from duckservice.providers.base import Provider
 from duckservice.providers.catalog import make_provider
-from duckservice.spending import worst_cost
 from tests import recordings
 from tests.recordings import FOLDER, Record, needs_recordings
 

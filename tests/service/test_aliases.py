@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from duckservice.call import CallOptions
+from duckservice.calls.call import CallOptions
 from duckservice.completion import ChatRequest, Completion, Usage
 from duckservice.config import (
     BreakerConfig,

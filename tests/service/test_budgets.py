@@ -14,7 +14,7 @@ import attrs
 import pytest
 import trio
 
-from duckservice.call import CallOptions, Submitter
+from duckservice.calls.call import CallOptions, Submitter
 from duckservice.completion import (
     ChatRequest,
     Chunk,

@@ -6,8 +6,8 @@ import attrs
 import pytest
 import trio
 
-from duckservice.cache_recording import TIDY_AFTER, Recorder
-from duckservice.call import CallOptions, Submitter
+from duckservice.cache.recording import TIDY_AFTER, Recorder
+from duckservice.calls.call import CallOptions, Submitter
 from duckservice.completion import (
     EmbeddingRequest,
     ImageRequest,

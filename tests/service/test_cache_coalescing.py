@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from duckservice.call import CallOptions
+from duckservice.calls.call import CallOptions
 from duckservice.completion import TextDelta
 from duckservice.config import RetryConfig
 from duckservice.errors import (

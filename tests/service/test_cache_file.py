@@ -14,9 +14,10 @@ import attrs
 import pytest
 import trio
 
-from duckservice.cache_file import RESTARTS_MAX
-from duckservice.cache_key import key_of
-from duckservice.call import CallOptions
+from duckservice.cache.file import RESTARTS_MAX
+from duckservice.cache.key import key_of
+from duckservice.cache.replies import ANSWERS_ANYWAY, _served_by
+from duckservice.calls.call import CallOptions
 from duckservice.config import (
     AuthConfig,
     CacheConfig,
@@ -27,7 +28,6 @@ from duckservice.config import (
 from duckservice.events import CacheFileFailed
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockReply, MockScript
-from duckservice.reply_cache import ANSWERS_ANYWAY, _served_by
 from duckservice.running import open_running
 from duckservice.tree import Seams
 
@@ -335,7 +335,7 @@ async def test_a_file_that_fails_again_and_again_is_left_alone(
         raise sqlite3.OperationalError("disk I/O error")
 
     async with daemon.life() as service:
-        monkeypatch.setattr("duckservice.cache_table.CacheTable.put", fail)
+        monkeypatch.setattr("duckservice.cache.table.CacheTable.put", fail)
         for number in range(RESTARTS_MAX + 3):
             assert await told(service, chat(str(number))) == f"1.{number + 1}"
             await written(service)
@@ -383,7 +383,7 @@ async def test_a_disk_that_takes_too_long_is_not_waited_for(
     gate = threading.Event()
     async with daemon.life() as service:
         monkeypatch.setattr(
-            "duckservice.cache_table.CacheTable.get", lambda *_: gate.wait(5)
+            "duckservice.cache.table.CacheTable.get", lambda *_: gate.wait(5)
         )
         try:
             with trio.fail_after(2):
@@ -398,7 +398,7 @@ async def test_nobody_waits_for_what_is_not_in_the_file(daemon, monkeypatch) -> 
     async with daemon.life() as service:
         looked = []
         monkeypatch.setattr(
-            "duckservice.cache_table.CacheTable.get", lambda *its: looked.append(its)
+            "duckservice.cache.table.CacheTable.get", lambda *its: looked.append(its)
         )
         await told(service, chat("y"))
         assert looked == []
@@ -421,7 +421,7 @@ async def test_what_is_about_to_be_replaced_is_not_read_from_the_file(daemon) ->
 
 
 async def test_what_waits_to_be_written_is_bounded(daemon, monkeypatch) -> None:
-    monkeypatch.setattr("duckservice.cache_file.WAITING_MAX", 3)
+    monkeypatch.setattr("duckservice.cache.file.WAITING_MAX", 3)
     async with daemon.life() as service:
         for text in "abcde":
             await told(service, chat(text))

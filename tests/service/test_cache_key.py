@@ -9,7 +9,7 @@ import attrs
 import pytest
 from hypothesis import given, settings
 
-from duckservice.cache_key import canonical, key_of
+from duckservice.cache.key import canonical, key_of
 from duckservice.completion import (
     AnyRequest,
     ChatRequest,

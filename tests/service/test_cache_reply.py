@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from duckservice.assembly import Assembly
-from duckservice.cache_json import decode_kept, encode_kept
-from duckservice.cache_recording import TIDY_AFTER, Recorder, merged, size_of
-from duckservice.cache_reply import (
+from duckservice.cache.as_json import decode_kept, encode_kept
+from duckservice.cache.recording import TIDY_AFTER, Recorder, merged, size_of
+from duckservice.cache.reply import (
     Kept,
     Recorded,
     embeddings_of,

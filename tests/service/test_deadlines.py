@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from duckservice.call import CallOptions
+from duckservice.calls.call import CallOptions
 from duckservice.config import RateLimitConfig, RetryConfig
 from duckservice.errors import DeadlineExceeded, ProviderError, RateLimited
 from duckservice.events import AttemptEnded

@@ -16,9 +16,16 @@ from hypothesis import event as note, given, strategies as st
 import supervisors
 from duckservice import events
 from duckservice.config import Secret
-from duckservice.event_hub import KEPT_MAX, READ_MAX, Entry, EventHub, EventId, Gap
-from duckservice.event_json import encode, fields_of
-from duckservice.event_words import WORDS, outward
+from duckservice.event_stream.as_json import encode, fields_of
+from duckservice.event_stream.hub import (
+    KEPT_MAX,
+    READ_MAX,
+    Entry,
+    EventHub,
+    EventId,
+    Gap,
+)
+from duckservice.event_stream.words import WORDS, outward
 from duckservice.events import (
     AttemptEnded,
     BreakerMoved,

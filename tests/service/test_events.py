@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import trio
 
-from duckservice.call import CallOptions, Submitter
+from duckservice.calls.call import CallOptions, Submitter
 from duckservice.errors import DuckError, InvalidRequest
-from duckservice.event_json import encode, fields_of
+from duckservice.event_stream.as_json import encode, fields_of
 from duckservice.providers.mock_script import MockScript
 from duckservice.running import open_running
 from duckservice.tree import Seams

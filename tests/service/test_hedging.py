@@ -6,8 +6,8 @@ import attrs
 import pytest
 import trio
 
-from duckservice.attempt_money import AttemptMoney
-from duckservice.call import Call, CallOptions, CallReport
+from duckservice.calls.attempt_money import AttemptMoney
+from duckservice.calls.call import Call, CallOptions, CallReport
 from duckservice.completion import Chunk, ImageRequest, TextDelta
 from duckservice.config import BudgetConfig, Config, RetryConfig, RoutingConfig
 from duckservice.core.circuit_breaker import Closed, Open
@@ -21,9 +21,9 @@ from duckservice.errors import (
     ProviderError,
 )
 from duckservice.events import AttemptEnded
+from duckservice.money.spending import worst_cost
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockScript
-from duckservice.spending import worst_cost
 
 from .conftest import chat, mock_config, running
 

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 import duckservice
-from duckservice.call import CallOptions
+from duckservice.calls.call import CallOptions
 from duckservice.completion import ImageRequest, Usage
 from duckservice.config import BudgetConfig, PriceConfig, RoutingConfig
 from duckservice.core.pricing import pico
@@ -20,9 +20,9 @@ from duckservice.errors import (
     ProviderTimeout,
 )
 from duckservice.events import AttemptEnded
+from duckservice.money.spending import worst_cost
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockScript
-from duckservice.spending import worst_cost
 
 from .conftest import mock_config, running
 

@@ -12,7 +12,7 @@ import attrs
 import pytest
 import trio
 
-from duckservice.call import CallOptions
+from duckservice.calls.call import CallOptions
 from duckservice.config import LimitsConfig, RetryConfig, Secret
 from duckservice.errors import (
     DeadlineExceeded,

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from duckservice.call import CallOptions, Submitter
+from duckservice.calls.call import CallOptions, Submitter
 from duckservice.config import (
     LimitsConfig,
     QueueConfig,

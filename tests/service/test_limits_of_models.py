@@ -6,7 +6,7 @@ import attrs
 import pytest
 import trio
 
-from duckservice.call import CallOptions
+from duckservice.calls.call import CallOptions
 from duckservice.config import Config, QueueConfig
 from duckservice.errors import DeadlineExceeded, RateLimited
 from duckservice.running import open_running

@@ -19,9 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from duckservice.actors.circuit_breaker import CircuitBreaker
 from duckservice.config import BudgetConfig, LimitsConfig, RetryConfig
 from duckservice.errors import DuckError, ProviderError
-from duckservice.histogram import Histogram
-from duckservice.metrics_table import METRICS, docs_table
-from duckservice.metrics_tally import (
+from duckservice.metrics.histogram import Histogram
+from duckservice.metrics.table import METRICS, docs_table
+from duckservice.metrics.tally import (
     DYNAMIC,
     LABELS_MAX,
     OTHER,
@@ -45,7 +45,7 @@ def _rendered_here(monkeypatch):
     async def inline(function, *args):
         return function(*args)
 
-    monkeypatch.setattr("duckservice.metrics.trio.to_thread.run_sync", inline)
+    monkeypatch.setattr("duckservice.metrics.metrics.trio.to_thread.run_sync", inline)
 
 
 class Scrape:

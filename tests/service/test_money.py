@@ -12,7 +12,7 @@ import httpx
 import pytest
 import trio
 
-from duckservice.call import CallOptions
+from duckservice.calls.call import CallOptions
 from duckservice.completion import (
     ChatRequest,
     Completion,
@@ -37,10 +37,10 @@ from duckservice.errors import (
     Unavailable,
 )
 from duckservice.events import AttemptEnded, EntryLost
+from duckservice.money.spending import LEAST_REPLY, worst_cost
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockScript
 from duckservice.running import open_running
-from duckservice.spending import LEAST_REPLY, worst_cost
 from duckservice.store.base import LedgerFilter
 from duckservice.tree import Seams
 from supervisors import ChildTerminated

@@ -11,6 +11,14 @@ import pytest
 from hypothesis import given, strategies as st
 
 import duckservice
+from duckservice.calls.offers import (
+    Offer,
+    can_do,
+    capability_fields,
+    cheapest,
+    kind_of,
+    quote_fields,
+)
 from duckservice.completion import (
     ChatRequest,
     EmbeddingRequest,
@@ -23,14 +31,6 @@ from duckservice.completion import (
 )
 from duckservice.config import PriceConfig
 from duckservice.core.pricing import Price, cost, pico
-from duckservice.offers import (
-    Offer,
-    can_do,
-    capability_fields,
-    cheapest,
-    kind_of,
-    quote_fields,
-)
 from duckservice.providers.capabilities import Capabilities
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.price_list import price_list

@@ -5,6 +5,7 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 import trio
 
+from duckservice.calls.metering import Meter
 from duckservice.completion import (
     Finished,
     ReasoningDelta,
@@ -20,7 +21,6 @@ from duckservice.core.circuit_breaker import Outcome
 from duckservice.core.performance import SAMPLES_MAX
 from duckservice.core.performance_figures import Sample
 from duckservice.errors import BadProviderResponse, DuckError, RateLimited
-from duckservice.metering import Meter
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockReply, MockScript
 

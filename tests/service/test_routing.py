@@ -6,7 +6,8 @@ import attrs
 import pytest
 import trio
 
-from duckservice.call import CallOptions
+from duckservice.calls.call import CallOptions
+from duckservice.calls.planning import SESSIONS_MAX
 from duckservice.completion import ChatRequest, TextDelta
 from duckservice.config import (
     BudgetConfig,
@@ -29,7 +30,6 @@ from duckservice.errors import (
     RateLimited,
 )
 from duckservice.events import AttemptEnded
-from duckservice.planning import SESSIONS_MAX
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockReply, MockScript
 
@@ -118,7 +118,7 @@ async def test_a_session_moves_when_its_provider_fails_and_stays_there(
 async def test_sessions_that_are_remembered_are_limited_in_number(
     autojump_clock, monkeypatch
 ) -> None:
-    monkeypatch.setattr("duckservice.planning.SESSIONS_MAX", 5)
+    monkeypatch.setattr("duckservice.calls.planning.SESSIONS_MAX", 5)
     assert SESSIONS_MAX == 10_000
     config = routed(mock_config("a"), sticky="session")
     async with running(config, a=MockProvider("a")) as (s, _):

@@ -5,7 +5,8 @@ import pytest
 import trio
 
 from duckservice.actors.request_queue import RequestQueue
-from duckservice.call import CallOptions
+from duckservice.calls.call import CallOptions
+from duckservice.calls.planning import SERVING_MAX
 from duckservice.completion import EmbeddingRequest, TextDelta
 from duckservice.config import LimitsConfig, QueueConfig, RateLimitConfig, RetryConfig
 from duckservice.core.circuit_breaker import Closed, HalfOpen, Open
@@ -24,11 +25,10 @@ from duckservice.errors import (
     RateLimited,
 )
 from duckservice.events import AttemptEnded
-from duckservice.planning import SERVING_MAX
-from duckservice.provider_fields import CHECK_LIMIT
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockReply, MockScript
 from duckservice.running import open_running
+from duckservice.status.providers import CHECK_LIMIT
 from duckservice.tree import Seams
 
 from .conftest import chat, mock_config, running

@@ -15,7 +15,7 @@ import attrs
 import pytest
 import trio
 
-from duckservice.call import CallOptions
+from duckservice.calls.call import CallOptions
 from duckservice.completion import TextDelta
 from duckservice.config import (
     Config,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from duckservice.calls.verdict import QUOTED_MAX, verdict
 from duckservice.errors import (
     BudgetExceeded,
     CircuitOpen,
@@ -14,7 +15,6 @@ from duckservice.errors import (
     ProviderTimeout,
     RateLimited,
 )
-from duckservice.verdict import QUOTED_MAX, verdict
 
 DOWN = ProviderError("a: 500: boom", provider="a")
 LATE = ProviderTimeout("no answer within 1 s", provider="b")

@@ -10,12 +10,12 @@ from typing import Any
 import attrs
 import trio
 
-from duckservice.call import CallOptions
+from duckservice.calls.call import CallOptions
 from duckservice.core.job import JobState
 from duckservice.core.pricing import pico
 from duckservice.errors import Unavailable
 from duckservice.events import AttemptEnded, Event
-from duckservice.job_json import read_submission
+from duckservice.jobs.as_json import read_submission
 from duckservice.running import RunningService, open_running
 from duckservice.store.base import LedgerFilter
 from duckservice.store.memory import MemoryStore

@@ -9,7 +9,7 @@ from typing import Final
 
 import attrs
 
-from duckservice.call import Priority
+from duckservice.calls.call import Priority
 from duckservice.completion import ChatRequest, Message
 
 MAX_TOKENS: Final = 400

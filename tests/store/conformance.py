@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from duckservice.call import Submitter
+from duckservice.calls.call import Submitter
 from duckservice.completion import Usage
 from duckservice.core.job import Job, JobError, Settlement, Submission, submit
 from duckservice.store.base import (

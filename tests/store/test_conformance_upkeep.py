@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from duckservice.call import Submitter
+from duckservice.calls.call import Submitter
 from duckservice.completion import Usage
 from duckservice.core.job import JobState, Settlement
 from duckservice.errors import Conflict, NotFound

@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import trio
 
-from duckservice.batches import Batches
-from duckservice.call import Answer, CallOptions, StreamAnswer
+from duckservice.batches.batches import Batches
+from duckservice.calls.call import Answer, CallOptions, StreamAnswer
 from duckservice.completion import (
     ChatRequest,
     Completion,
@@ -20,8 +20,8 @@ from duckservice.completion import (
     ModelInfo,
     Usage,
 )
-from duckservice.event_hub import EventHub
-from duckservice.jobs import Jobs
+from duckservice.event_stream.hub import EventHub
+from duckservice.jobs.jobs import Jobs
 
 ProviderAction: TypeAlias = Literal["enable", "disable", "reset", "check"]
 PROVIDER_ACTIONS: tuple[ProviderAction, ...] = ("enable", "disable", "reset", "check")

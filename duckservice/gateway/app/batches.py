@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from duckservice.batch_json import batch_fields, list_fields, read_order
-from duckservice.batches import Batches, BatchView
+from duckservice.batches.as_json import batch_fields, list_fields, read_order
+from duckservice.batches.batches import Batches, BatchView
 from duckservice.errors import InvalidRequest, NotFound
 from duckservice.gateway.app.api import ServiceApi
 from duckservice.gateway.app.exchange import peer

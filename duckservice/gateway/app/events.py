@@ -26,9 +26,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from duckservice.errors import InvalidRequest
-from duckservice.event_hub import Entry, EventHub, EventId, Gap, Item, Reader
-from duckservice.event_json import encode, fields_of
-from duckservice.event_words import WORDS
+from duckservice.event_stream.as_json import encode, fields_of
+from duckservice.event_stream.hub import Entry, EventHub, EventId, Gap, Item, Reader
+from duckservice.event_stream.words import WORDS
 from duckservice.gateway.app.api import ServiceApi
 from duckservice.gateway.app.insight import parse_since
 from duckservice.gateway.asgi import Receive, Scope, Send

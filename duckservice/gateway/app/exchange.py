@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeAlias, cast, final
 import attrs
 import trio
 
-from duckservice.call import CallOptions, CallReport, StreamAnswer, Submitter
+from duckservice.calls.call import CallOptions, CallReport, StreamAnswer, Submitter
 from duckservice.completion import Chunk
 from duckservice.errors import DuckError, InternalError
 from duckservice.gateway.app.api import ServiceApi

@@ -12,8 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from duckservice.batch_json import file_fields, list_fields
-from duckservice.call import Submitter
+from duckservice.batches.as_json import file_fields, list_fields
+from duckservice.calls.call import Submitter
 from duckservice.errors import Conflict, InvalidRequest, NotFound, RequestTooLarge
 from duckservice.gateway.app.api import ServiceApi
 from duckservice.gateway.app.owners import owner_of, whose

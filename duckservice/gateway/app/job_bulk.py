@@ -20,7 +20,7 @@ import attrs
 import msgspec
 import trio
 
-from duckservice.call import CallOptions, Submitter
+from duckservice.calls.call import CallOptions, Submitter
 from duckservice.core.job import Submission
 from duckservice.errors import DuckError
 from duckservice.gateway.asgi import Receive, Scope, Send
@@ -31,8 +31,8 @@ from duckservice.gateway.wire.headers import (
     Header,
     header_value,
 )
-from duckservice.job_json import make_submission, read_submission
-from duckservice.jobs import Jobs
+from duckservice.jobs.as_json import make_submission, read_submission
+from duckservice.jobs.jobs import Jobs
 from duckservice.store.base import Existing, Inserted, InsertOutcome, Refused
 
 GROUP_LINES_MAX: Final = 256

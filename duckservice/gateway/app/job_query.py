@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import attrs
 from starlette.datastructures import QueryParams
 
-from duckservice.call import PRIORITIES, Priority
+from duckservice.calls.call import PRIORITIES, Priority
 from duckservice.core.job import JobState
 from duckservice.errors import InvalidRequest
 from duckservice.gateway.app.insight import parse_since
@@ -21,7 +21,7 @@ from duckservice.gateway.wire.fields import (
     unknown,
 )
 from duckservice.gateway.wire.headers import Header
-from duckservice.job_json import read_time
+from duckservice.jobs.as_json import read_time
 from duckservice.store.base import JobFilter
 
 WAIT_SECONDS_MAX = 600.0

@@ -25,8 +25,8 @@ from duckservice.core.job import Job, JobState
 from duckservice.errors import DuckError
 from duckservice.gateway.asgi import Receive, Scope, Send
 from duckservice.gateway.wire.headers import Header, header_value
-from duckservice.job_json import job_fields
-from duckservice.jobs import Following, JobEnded, Jobs
+from duckservice.jobs.as_json import job_fields
+from duckservice.jobs.jobs import Following, JobEnded, Jobs
 from duckservice.store.base import Delta
 
 HEARTBEAT: Final = 15.0

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from duckservice.call import CallOptions
+from duckservice.calls.call import CallOptions
 from duckservice.errors import DuckError, InvalidRequest, NotFound
 from duckservice.gateway.app.api import ServiceApi
 from duckservice.gateway.app.job_bulk import BulkSubmission, LineReader
@@ -27,8 +27,8 @@ from duckservice.gateway.app.job_stream import JobStream
 from duckservice.gateway.app.owners import owner_of, whose
 from duckservice.gateway.app.replies import json_bytes, json_value
 from duckservice.gateway.wire.headers import Header, header_value, read_options, usd
-from duckservice.job_json import attempt_fields, job_fields, read_submission
-from duckservice.jobs import Jobs, JobView
+from duckservice.jobs.as_json import attempt_fields, job_fields, read_submission
+from duckservice.jobs.jobs import Jobs, JobView
 
 _Action: TypeAlias = Literal["cancel", "retry", "hold", "release"]
 _ACTIONS: Final[tuple[_Action, ...]] = ("cancel", "retry", "hold", "release")

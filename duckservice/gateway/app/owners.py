@@ -5,7 +5,7 @@ Admins (`roles`) see all; everybody else sees their own, and the others' are not
 
 from __future__ import annotations
 
-from duckservice.call import Submitter
+from duckservice.calls.call import Submitter
 from duckservice.errors import PermissionDenied
 from duckservice.gateway.app.exchange import peer
 from duckservice.gateway.app.roles import is_admin

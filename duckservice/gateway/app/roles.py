@@ -21,7 +21,7 @@ from typing import Final, TypeVar, final
 import attrs
 from starlette.routing import BaseRoute, Route
 
-from duckservice.call import Submitter
+from duckservice.calls.call import Submitter
 from duckservice.errors import PermissionDenied
 from duckservice.gateway.app.exchange import peer
 from duckservice.gateway.asgi import ASGIApp, Receive, Scope, Send

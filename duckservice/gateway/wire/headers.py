@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TypeAlias, cast
 from urllib.parse import quote
 
-from duckservice.call import (
+from duckservice.calls.call import (
     PRIORITIES,
     CacheUse,
     CallOptions,

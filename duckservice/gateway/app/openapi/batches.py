@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, get_args
 
-from duckservice.batch_json import METADATA_MAX, RESULTS_KEPT_LEAST
-from duckservice.batch_lines import ENDPOINTS
-from duckservice.batch_values import RESULTS_KEPT, BatchStatus
-from duckservice.call import PRIORITIES
+from duckservice.batches.as_json import METADATA_MAX, RESULTS_KEPT_LEAST
+from duckservice.batches.lines import ENDPOINTS
+from duckservice.batches.values import RESULTS_KEPT, BatchStatus
+from duckservice.calls.call import PRIORITIES
 from duckservice.gateway.app.openapi.files import AREA, page_of
 from duckservice.gateway.app.openapi.headers import OF_REQUESTS
 from duckservice.gateway.app.openapi.operations import Operation

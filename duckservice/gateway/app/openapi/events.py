@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from duckservice.event_words import WORDS
+from duckservice.event_stream.words import WORDS
 from duckservice.gateway.app.openapi.insight import AREA
 from duckservice.gateway.app.openapi.operations import Operation
 from duckservice.gateway.app.openapi.parts import (

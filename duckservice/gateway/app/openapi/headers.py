@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from duckservice.call import PRIORITIES
+from duckservice.calls.call import PRIORITIES
 from duckservice.gateway.app.openapi.parts import (
     Json,
     flag,

@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from duckservice.call import PRIORITIES
+from duckservice.calls.call import PRIORITIES
 from duckservice.config import RetentionConfig
 from duckservice.core.job import JobState
 from duckservice.gateway.app.openapi.operations import Operation

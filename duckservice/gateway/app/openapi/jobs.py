@@ -20,7 +20,7 @@ from duckservice.gateway.app.openapi.parts import (
     whole,
     word,
 )
-from duckservice.jobs import LIST_MAX
+from duckservice.jobs.jobs import LIST_MAX
 
 AREA: Final = "Jobs"
 

@@ -1,0 +1,1 @@
+"""What operators see, as JSON has it: providers, breakers, performance, money, the store."""
