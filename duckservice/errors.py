@@ -264,3 +264,20 @@ class DeadlineExceeded(ServiceError):
 
     code = "deadline_exceeded"
     status = 504
+
+
+def forget_frames(error: BaseException) -> None:
+    """Have *error*, and what it came from, lead to no frames any more.
+
+    For whoever has answered it, and prints no traceback. A frame holds what its function
+    had in hand, be it 32 MiB of a body, and mostly the error, too: such a pair stays in
+    memory until the garbage collector looks for pairs, which may take minutes.
+    """
+    seen: list[BaseException] = []
+    left: list[BaseException | None] = [error]
+    while left:
+        its = left.pop()
+        if its is not None and its not in seen:
+            seen.append(its)
+            its.__traceback__ = None
+            left += [its.__cause__, its.__context__]

@@ -31,10 +31,7 @@ from duckservice.core.retry import (
     Retry,
     RetryPolicy,
 )
-from duckservice.errors import (
-    DuckError,
-    Unavailable,
-)
+from duckservice.errors import DuckError, Unavailable, forget_frames
 from duckservice.events import EventSink
 from duckservice.money.spending import worst_cost
 from duckservice.providers.auth.keys import OtherKey
@@ -146,12 +143,17 @@ class Pursuit(Generic[R]):
             attempt = await self._open(step, f"asked as well: {silent} is silent")
             return Won(await send(attempt, step.request), step)
         except DuckError as error:
-            self._errors.append(error)
+            self._note(error)
             return None
 
     def verdict(self) -> DuckError:
         """Return the one error that says what became of all attempts."""
         return verdict(self._errors) if self._errors else _retries_spent(self._held)
+
+    def _note(self, error: DuckError) -> None:
+        """Keep what the failure says, and not how it came here."""
+        forget_frames(error)
+        self._errors.append(error)
 
     # One provider.
 
@@ -162,7 +164,7 @@ class Pursuit(Generic[R]):
             name = step.provider
             if self.parts.providers.get(name) is not step.guarded:
                 msg = f"there is no provider {name!r} any more"
-                self._errors.append(Unavailable(msg, provider=name))
+                self._note(Unavailable(msg, provider=name))
                 continue
             if self._may_begin(step):
                 return step
@@ -202,14 +204,14 @@ class Pursuit(Generic[R]):
                 # cheaper provider.
                 if refusal.provider is None and not is_dear(refusal):
                     raise
-                self._errors.append(refusal)
+                self._note(refusal)
                 return None
             self._earn_retry(step.guarded)
             self._probing = attempt.permit.serial > 0
             try:
                 return Won(await send(attempt, step.request), step)
             except DuckError as error:
-                self._errors.append(error)
+                self._note(error)
                 pause = self._what_next(step, error)
             if pause is None:
                 return None

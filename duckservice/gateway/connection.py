@@ -206,8 +206,10 @@ class Connection:
         await self.run()
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket, and let go of the last request, which knows its connection:
+        two that hold each other stay in memory until somebody looks for such pairs."""
         self.client.close()
+        self._exchange = None
 
     async def _serve_requests(self) -> None:
         while True:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import cast, final
 
 import attrs
@@ -24,7 +25,7 @@ from duckservice.actors.job_board import JobBoard, RunningJob
 from duckservice.calls.call import CallOptions, NotBegun
 from duckservice.core.job import IllegalTransition, JobError, Settlement
 from duckservice.core.retry import RetriesSpent
-from duckservice.errors import DuckError, InvalidRequest
+from duckservice.errors import DuckError, InvalidRequest, forget_frames
 from duckservice.jobs.attempts import JobAttempts
 from duckservice.jobs.deltas import StreamKeeper
 from duckservice.jobs.verdict import Situation, after
@@ -71,7 +72,11 @@ class JobRun:
     _work: JobWork = attrs.field(
         init=False,
         default=attrs.Factory(
-            lambda self: JobWork(self.service, self._record), takes_self=True
+            # It must not hold what holds it: a job's body would outlive the job.
+            lambda self: JobWork(
+                self.service, partial(_record, self._attempts, self._kept)
+            ),
+            takes_self=True,
         ),
     )
 
@@ -127,6 +132,7 @@ class JobRun:
                 return Crash(blame=False)
             return self._attempts.refused or self._again()
         except DuckError as error:
+            forget_frames(error)
             if self._attempts.must_not_repeat:
                 return Crash(blame=False)
             if isinstance(error, RetriesSpent) and error.retry_after is not None:
@@ -226,11 +232,6 @@ class JobRun:
 
     # Helpers.
 
-    async def _record(self, pieces: Sequence[bytes]) -> None:
-        attempt = self._attempts.current
-        if pieces and attempt is not None:
-            await self._attempts.persist(lambda: self._kept.append(attempt, pieces))
-
     def _unstorable(self, outcome: Outcome, reason: str) -> Fail:
         """Return what is told in the place of *outcome*; nobody is asked for it again."""
         message = f"what has become of it cannot be kept: {reason}"
@@ -254,6 +255,15 @@ class JobRun:
 
     def _now(self) -> float:
         return self.service.seams.wall_clock()
+
+
+async def _record(
+    attempts: JobAttempts, kept: StreamKeeper, pieces: Sequence[bytes]
+) -> None:
+    """Keep what has come of the stream of the attempt that is under way."""
+    attempt = attempts.current
+    if pieces and attempt is not None:
+        await attempts.persist(lambda: kept.append(attempt, pieces))
 
 
 def _is_crash(error: BaseException) -> bool:

@@ -218,6 +218,7 @@ class _Exchange(httpx.AsyncByteStream):
         if parser.complete:
             reusable = parser.reusable and self._keep and await connection.is_drained()
             self._connection = None
+            parser.close()
             if reusable:
                 self._transport.release(self._origin, connection)
             else:
@@ -226,6 +227,7 @@ class _Exchange(httpx.AsyncByteStream):
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            self._parser.close()
             self._transport.close(connection)
 
 

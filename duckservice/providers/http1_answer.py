@@ -56,7 +56,9 @@ class AnswerParser:
         self._fault: BrokenAnswer | None = None
         self._framed = False
         """Whether the head says where the body ends."""
-        self._llhttp = httptools.HttpResponseParser(self)
+        self._llhttp: httptools.HttpResponseParser | None = (
+            httptools.HttpResponseParser(self)
+        )
 
     @property
     def started(self) -> bool:
@@ -69,6 +71,7 @@ class AnswerParser:
         Raises `BrokenAnswer` for a broken head. For a broken body `take` does, in
         its place behind what is sound: it must not matter how the bytes came.
         """
+        assert self._llhttp is not None, "nothing is fed after `close`"
         self._received += len(data)
         try:
             self._llhttp.feed_data(data)
@@ -87,6 +90,14 @@ class AnswerParser:
         if not self.head_complete or self._framed:
             raise BrokenAnswer("it is cut off")
         self.complete = True
+
+    def close(self) -> None:
+        """Take note that nothing more is fed; what is here may still be taken.
+
+        The two parsers know each other, which would keep them, and what they have
+        read, until the garbage collector looks for such pairs.
+        """
+        self._llhttp = None
 
     def take(self) -> bytes:
         """Return what has come of the body since the last time.
@@ -135,6 +146,7 @@ class AnswerParser:
             self._framed = True
 
     def on_headers_complete(self) -> None:
+        assert self._llhttp is not None, "it is its callback"
         self.status = self._llhttp.get_status_code()
         if sum(len(n) + len(v) for n, v in self.headers) > _HEAD_BYTES_MAX:
             raise BrokenAnswer("its head is too large")
@@ -155,5 +167,6 @@ class AnswerParser:
             self.headers.clear()
             self._framed = False
             return
+        assert self._llhttp is not None, "it is its callback"
         self.complete = True
         self.reusable = self._llhttp.should_keep_alive()

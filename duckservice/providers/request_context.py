@@ -56,14 +56,21 @@ class Sending:
     def end(self) -> None:
         """Have what the task sends from now on belong to none. May be called again.
 
-        It may be another task that ends it: so the variable itself is left alone.
+        It may be another task that ends it: so the variable itself is left alone. What
+        it leads to is let go, as the variable lasts as long as its task: a connection
+        that is kept open would hold its last request in memory, body and all.
         """
         self._is_over = True
+        self.on_hints = self.on_rest = _nobody
 
     @property
     def is_over(self) -> bool:
         """Whether the attempt has ended."""
         return self._is_over
+
+
+def _nobody(*_: object) -> None:
+    """Hear what is said too late."""
 
 
 def current_sending() -> Sending | None:

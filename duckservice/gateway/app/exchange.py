@@ -23,7 +23,7 @@ import trio
 
 from duckservice.calls.call import CallOptions, CallReport, StreamAnswer, Submitter
 from duckservice.completion import Chunk
-from duckservice.errors import DuckError, InternalError
+from duckservice.errors import DuckError, InternalError, forget_frames
 from duckservice.gateway.app.api import ServiceApi
 from duckservice.gateway.asgi import Receive, Scope, Send
 from duckservice.gateway.wire.errors import Family, encode_error
@@ -215,6 +215,7 @@ class Endpoint:
             return
         except DuckError as error:
             await exchange.fail(error)
+            forget_frames(error)
             return
         except Exception as error:  # noqa: BLE001 - raised again below
             bug = error

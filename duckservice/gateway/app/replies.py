@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from duckservice.errors import DuckError, InvalidRequest, NotFound
+from duckservice.errors import DuckError, InvalidRequest, NotFound, forget_frames
 from duckservice.gateway.app.exchange import internal_error
 from duckservice.gateway.wire.errors import encode_error, family_of
 from duckservice.gateway.wire.headers import Header
@@ -28,6 +28,7 @@ def json_value(value: Any) -> Response:
 def answer_error(request: Request, error: Exception) -> Response:
     """Answer a `DuckError` in the shape of the path's family."""
     assert isinstance(error, DuckError)
+    forget_frames(error)
     return _error(request, error)
 
 

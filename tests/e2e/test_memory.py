@@ -1,0 +1,141 @@
+"""What a request had in hand is freed with its end, and not when somebody collects it.
+
+Objects that hold each other stay until the garbage collector looks for them, which may be
+minutes later; until then a request of 32 MiB is 32 MiB. So the collector is switched off
+here, and nothing may be left.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from duckservice.completion import ChatRequest, TextPart
+from duckservice.gateway.exchange import Exchange
+from duckservice.providers.http1_answer import AnswerParser
+from tests.e2e.running import CHAT, Duck, open_duck, post, provider
+from tests.gateway.serving import until
+from tests.upstream import FIN, HANG, Script, Upstream, answer, open_upstream
+
+PROMPT = "what nobody else in these tests asks"
+
+REPLY = json.dumps(
+    {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "yes"},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    }
+).encode()
+CHUNKS = (
+    b"".join(
+        b"data: %b\n\n" % json.dumps(its).encode()
+        for its in [
+            {"id": "1", "choices": [{"index": 0, "delta": {"content": "yes"}}]},
+            {
+                "id": "1",
+                "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
+            },
+        ]
+    )
+    + b"data: [DONE]\n\n"
+)
+
+WHOLE = answer(REPLY, b"content-type: application/json")
+STREAM = answer(CHUNKS, b"content-type: text/event-stream")
+BROKEN = answer(b'{"error": {"message": "no"}}', status=b"500 No")
+CUT_OFF = answer(REPLY, b"content-type: application/json", length=2 * len(REPLY))
+
+
+def body(**more: object) -> dict[str, object]:
+    return {"model": "m", "messages": [{"role": "user", "content": PROMPT}], **more}
+
+
+def left(*more: type) -> list[str]:
+    """Return the types of what is still there of a request, and of answers to it."""
+    return [
+        type(its).__name__
+        for its in gc.get_objects()
+        if isinstance(its, (ChatRequest, AnswerParser, *more))
+        or (isinstance(its, TextPart) and its.text == PROMPT)
+    ]
+
+
+@pytest.fixture
+def nobody_collects():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@asynccontextmanager
+async def open_site(script: Script) -> AsyncGenerator[tuple[Duck, Upstream]]:
+    async with (
+        open_upstream(script, limit=60) as upstream,
+        open_duck(provider("up", "openai", upstream), limit=60) as duck,
+    ):
+        yield duck, upstream
+
+
+async def is_gone(duck: Duck, *more: type) -> None:
+    await duck.at_rest()
+    with trio.move_on_after(2):
+        # What is closed is let go by tasks that are just ending.
+        await until(lambda: not left(*more))
+    assert not left(*more)
+
+
+@pytest.mark.parametrize(
+    ("script", "more", "status"),
+    [
+        ([[WHOLE]], {}, 200),
+        ([[STREAM]], {"stream": True}, 200),
+        ([[BROKEN], [WHOLE]], {}, 200),
+        ([[BROKEN]], {}, 502),
+        ([[BROKEN]], {"stream": True}, 502),
+        ([[CUT_OFF, FIN]], {}, 502),
+    ],
+    ids=["reply", "stream", "retried", "failed", "failed-stream", "cut-off"],
+)
+async def test_nothing_of_a_request_stays_while_its_connection_does(
+    nobody_collects, script, more, status
+) -> None:
+    async with open_site(script) as (duck, _):
+        async with duck.connection() as client:
+            reply = await client.ask(post(CHAT, body(**more)))
+            assert reply.status == status
+            await is_gone(duck)
+            await client.ask(post(CHAT, body(**more), b"connection: close"))
+        # They know their last request, and it knows them.
+        await is_gone(duck, Exchange)
+
+
+async def test_nothing_of_a_client_that_hangs_up_stays(nobody_collects) -> None:
+    async with open_site([[HANG]]) as (duck, upstream):
+        async with duck.connection() as client:
+            await client.send(post(CHAT, body()))
+            await upstream.wait_for_requests(1)
+        await is_gone(duck, Exchange)
+
+
+@pytest.mark.parametrize("script", [[[STREAM]], [[BROKEN]]], ids=["done", "discarded"])
+async def test_nothing_of_a_job_stays(nobody_collects, script) -> None:
+    async with open_site(script) as (duck, _):
+        job = {"request": body(), "max_attempts": 1}
+        reply = await duck.post("/v1/jobs", job, b"prefer: wait=20")
+        assert reply.json()["state"] in {"completed", "discarded"}
+        await is_gone(duck, Exchange)
