@@ -78,6 +78,8 @@ class JobBoard:
     _running: dict[tuple[str, int], RunningJob] = attrs.field(
         factory=dict[tuple[str, int], RunningJob]
     )
+    _latest: dict[str, RunningJob] = attrs.field(factory=dict[str, RunningJob])
+    """Of each job what was claimed last: a list of jobs asks about hundreds."""
     _moved: dict[str, float] = attrs.field(factory=dict[str, float])
     """Deadlines that were moved between a claim and the news of it."""
     _failed: OrderedDict[tuple[str, str], float] = attrs.field(
@@ -100,11 +102,14 @@ class JobBoard:
     def add(self, running: RunningJob) -> None:
         """Take note of a job that was claimed."""
         self._running[_key(running.lease)] = running
+        self._latest[running.job.id] = running
         running.scope.deadline = self._moved.pop(running.job.id, math.inf)
 
     def remove(self, running: RunningJob) -> None:
         """Take note that its task has ended."""
         self._running.pop(_key(running.lease), None)
+        if self._latest.get(running.job.id) is running:
+            del self._latest[running.job.id]
         if not self._running:
             self._idle.set()
             self._idle = trio.Event()
@@ -140,6 +145,10 @@ class JobBoard:
     def of(self, job: str) -> list[RunningJob]:
         """Return what runs of a job: at most one that counts."""
         return [its for (id_, _), its in self._running.items() if id_ == job]
+
+    def latest(self, job: str) -> RunningJob | None:
+        """Return what was claimed last of a job and runs still, if anything does."""
+        return self._latest.get(job)
 
     def not_yet_permitted(self, provider: str) -> int:
         """Return how many have been claimed for a turn of *provider*, and wait for it."""

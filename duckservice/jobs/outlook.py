@@ -82,6 +82,8 @@ class Outlook:
                 return WhyItWaits(job.wait_reason, job.due_at)
             case JobState.SUSPENDED:
                 return WhyItWaits("held")
+            case JobState.EXECUTING:
+                return WhyItWaits(self._in_line(job))
             case _:
                 return WhyItWaits(None)
 
@@ -95,6 +97,18 @@ class Outlook:
             return WhyItWaits(its.reason)
         in_ = its.at - trio.current_time()
         return WhyItWaits(its.reason, self.service.seams.wall_clock() + in_)
+
+    def _in_line(self, job: Job) -> str | None:
+        """Return whose turn a claimed job still waits for: nobody is asked yet."""
+        its = self.board.latest(job.id)
+        if its is None or its.permitted:
+            return None
+        for guarded in self.service.candidates(job.model):
+            board = guarded.board
+            if guarded.config.name == its.provider:
+                full = len(board.turns) >= board.max_concurrency
+                return f"concurrency:{its.provider}" if full else None
+        return None
 
     def _held_by_budget(self, job: Job) -> MustWait | None:
         uid = None if job.submitter is None else job.submitter.uid

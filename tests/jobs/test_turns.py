@@ -90,7 +90,14 @@ async def test_why_a_job_waits_for_its_turn_is_told(autojump_clock) -> None:
         views = [await service.jobs.get(id_) for id_ in ids]
         assert [v.wait_reason for v in views] == [
             None,
-            None,
             "concurrency:a",
             "concurrency:a",
+            "concurrency:a",
+        ]
+        # The second was claimed, to stand in the provider's line; it asks nobody yet.
+        assert [v.job.state for v in views] == [
+            "executing",
+            "executing",
+            "available",
+            "available",
         ]
