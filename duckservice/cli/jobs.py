@@ -49,8 +49,9 @@ _WHOLE = ("JOB", "STATE", "AGE", "COST")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the filters."""
+    """Add the filters, and `ls`, which many type behind `duck jobs`."""
     add = parser.add_argument
+    add("ls", nargs="?", choices=("ls",), help=argparse.SUPPRESS)
     add("--state", action="append", choices=_STATES, help="may be given several times")
     add("-m", "--model")
     add("-t", "--tag", action="append", metavar="KEY=VALUE", help="all of them")

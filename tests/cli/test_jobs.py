@@ -289,14 +289,14 @@ ATTEMPTS = [
 def test_the_list_is_a_table_and_tells_where_it_goes_on(duck, answers):
     page = {"jobs": [WAITING, DONE], "cursor": "abc"}
     answers["GET /v1/jobs?limit=50"] = page
-    for command in ("jobs", "ls"):
-        status, out, err = duck(command)
+    for command in (["jobs"], ["ls"], ["jobs", "ls"]):
+        status, out, err = duck(*command)
         assert status == 0
         assert [line.split() for line in out.splitlines()] == [
             line.split() for line in JOBS.strip().splitlines()
         ]
         assert err == "there are more: --cursor abc\n"
-        assert json.loads(duck(command, "--json").out) == page
+        assert json.loads(duck(*command, "--json").out) == page
 
 
 def test_on_a_narrow_terminal_the_ids_stay_whole(duck, answers):
