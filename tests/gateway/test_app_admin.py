@@ -110,6 +110,8 @@ async def test_a_bug_while_looking_is_answered_and_told_to_the_server(app, servi
         (b"by=model&since=24h", ("costs", "model", NOW - 86_400)),
         (b"since=2023-11-14", ("costs", "provider", 1_699_920_000.0)),
         (b"since=2023-11-14T22:13:20%2B00:00", ("costs", "provider", NOW)),
+        (b"since=2023-11-14T23:13:20.0+01:00", ("costs", "provider", NOW)),
+        (b"since=2023-11-14+22:13:20", ("costs", "provider", NOW)),
         (b"since=1700000000", ("costs", "provider", NOW)),
     ],
 )

@@ -18,6 +18,7 @@ from duckservice.gateway.app.replies import json_value
 _AGO = re.compile(r"([0-9]{1,9})([smhdw])", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _EPOCH = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?", re.ASCII)
+_LOST_PLUS = re.compile(r"(:[0-9]{2}(?:\.[0-9]+)?) ([0-9]{2}:?[0-9]{2})$", re.ASCII)
 
 
 @attrs.frozen
@@ -93,7 +94,8 @@ def parse_since(text: str, now: float) -> float:
     if _EPOCH.fullmatch(text):
         return float(text)
     try:
-        moment = datetime.fromisoformat(text)
+        # A "+" that was not escaped in a query is a blank: of a time, its offset's.
+        moment = datetime.fromisoformat(_LOST_PLUS.sub(r"\1+\2", text))
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         return moment.timestamp()
