@@ -211,7 +211,8 @@ def _announce(config: Config, daemon: Daemon, took: float) -> None:
     if config.is_default:
         log.warning(
             "daemon.no_config",
-            message="no config.toml was found: only the mock provider is there",
+            message="no config.toml was found: it runs on built-in defaults, and only"
+            " the mock provider is there",
         )
     log.info(
         "daemon.ready",
