@@ -98,7 +98,9 @@ class AttemptWatch(Protocol):
 class CallOptions:
     """What the caller says about a request, beside the request itself."""
 
-    priority: Priority = "normal"
+    priority: Priority = attrs.field(
+        default="normal", validator=attrs.validators.in_(PRIORITIES)
+    )
     tags: Mapping[str, str] = attrs.field(factory=dict[str, str])
     max_cost: int | None = None
     """Picodollars (1e-12 USD); a request that could cost more is refused."""

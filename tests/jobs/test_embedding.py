@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 import duckservice
+from duckservice import CallOptions
 from duckservice.completion import EmbeddingRequest
 from duckservice.core.job import JobState
 from tests.jobs.conftest import mock
@@ -36,3 +39,38 @@ async def test_a_held_job_can_be_cancelled(autojump_clock) -> None:
     async with duckservice.open_service(config, providers=providers) as duck:
         job = await duck.submit(chat(), hold=True)
         assert (await duck.cancel(job.id)).state is JobState.CANCELLED
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"priority": "urgent"},
+        {"priority": None},
+        {"tags": {"team": 1}},
+        {"deadline": "tomorrow"},
+        {"deadline": float("nan")},
+        {"not_before": float("inf")},
+        {"max_cost": -1},
+        {"max_cost": "0.05"},
+        {"max_attempts": 0},
+        {"max_attempts": "3"},
+        {"on_interrupt": "again"},
+        {"hold": "yes"},
+        {"idempotency_key": 7},
+    ],
+    ids=str,
+)
+async def test_a_wrong_wish_fails_its_caller_and_nobody_else(
+    autojump_clock, wrong
+) -> None:
+    config, providers = mock_config("a"), {"a": mock("a")}
+    async with duckservice.open_service(config, providers=providers) as duck:
+        with pytest.raises((TypeError, ValueError), match=next(iter(wrong))):
+            await duck.submit(chat(), **wrong)
+        job = await duck.submit(chat())
+        assert (await duck.wait(job.id)).state is JobState.COMPLETED
+
+
+def test_a_request_has_a_priority_that_there_is() -> None:
+    with pytest.raises(ValueError, match="priority"):
+        CallOptions(priority="urgent")
