@@ -81,6 +81,30 @@ async def test_admins_alone_may_look_at_what_shows_others(app, service, path, bo
     assert service.asked == []
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/healthz", 200),
+        ("GET", "/v1/tree", 200),
+        ("GET", "/v1/models/nope", 404),
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/v1/chat/completions", 405),
+        ("POST", "/v1/chat/completions", 400),
+        ("POST", "/v1/queue/pause", 200),
+    ],
+)
+async def test_every_answer_has_the_request_id_that_the_client_gave(
+    app, method, path, status
+):
+    reply = await ask(app, method, path, headers=[("x-request-id", "mine-7")])
+    assert reply.status == status
+    assert [v for n, v in reply.raw_headers if n == b"x-request-id"] == [b"mine-7"]
+    for wrong in ("a b", "x" * 129, "\xff", ""):
+        reply = await ask(app, "GET", "/healthz", headers=[("x-request-id", wrong)])
+        assert reply.status == 200
+        assert "x-request-id" not in reply.headers
+
+
 async def test_not_ready_is_unavailable(app, service):
     service.error = Unavailable("the store does not answer")
     reply = await ask(app, "GET", "/readyz")

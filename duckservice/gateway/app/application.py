@@ -34,8 +34,9 @@ from duckservice.gateway.app.replies import (
 )
 from duckservice.gateway.app.responses import create_response
 from duckservice.gateway.app.roles import guarded
-from duckservice.gateway.asgi import Receive, Scope, Send
+from duckservice.gateway.asgi import Message, Receive, Scope, Send
 from duckservice.gateway.wire.errors import family_of
+from duckservice.gateway.wire.headers import own_request_id
 
 _REQUESTS: dict[str, Handler] = {
     "/v1/chat/completions": create_completion,
@@ -112,4 +113,23 @@ class _Application(Starlette):
             if endpoint is not None:
                 await endpoint(scope, receive, send)
                 return
-        await super().__call__(scope, receive, send)
+        await super().__call__(scope, receive, _naming(scope, send))
+
+
+def _naming(scope: Scope, send: Send) -> Send:
+    """Return a *send* that gives the client's own `X-Request-Id` back.
+
+    Endpoints that make requests do it themselves, and name those without one.
+    """
+    named = own_request_id(scope["headers"]) if scope["type"] == "http" else None
+    if named is None:
+        return send
+
+    async def send_named(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = message.get("headers", ())
+            if all(name != named[0] for name, _ in headers):
+                message = {**message, "headers": [*headers, named]}
+        await send(message)
+
+    return send_named

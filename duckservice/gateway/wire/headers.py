@@ -51,6 +51,7 @@ _RFC3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
 _VISIBLE = re.compile(r"[!-~]+")
+_VISIBLE_BYTES = re.compile(rb"[!-~]+")
 
 
 def read_options(
@@ -86,6 +87,14 @@ def read_options(
         cache=cast("CacheUse", cache or "use"),
         traceparent=given.get("Traceparent", ""),
     )
+
+
+def own_request_id(headers: Iterable[Header]) -> Header | None:
+    """Return the client's `X-Request-Id` as the header to send back, if it is one."""
+    for name, value in headers:
+        if name == b"x-request-id" and len(value) <= REQUEST_ID_CHARS_MAX:
+            return (name, value) if _VISIBLE_BYTES.fullmatch(value) else None
+    return None
 
 
 def read_betas(headers: Iterable[Header]) -> tuple[str, ...]:
