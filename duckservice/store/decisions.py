@@ -176,7 +176,9 @@ def stale(lease: Lease) -> StaleLease:
 def key_conflict(earlier: Job) -> Conflict:
     """Return the error for a key under which something else was submitted."""
     msg = f"the idempotency key was used for another submission: job {earlier.id}"
-    return Conflict(msg, param="Idempotency-Key")
+    error = Conflict(msg, param="Idempotency-Key")
+    error.job = earlier.id
+    return error
 
 
 def too_many(unfinished_max: int) -> QueueFull:

@@ -104,6 +104,7 @@ async def test_the_same_key_for_another_submission_is_a_conflict(store, jobs):
     assert isinstance(refused, Refused)
     assert isinstance(refused.error, Conflict)
     assert old.id in refused.error.message
+    assert refused.error.job == old.id, "so that a program finds it"
     assert inserted == Inserted(fine.job), (
         "the others of the same commit are not harmed"
     )
