@@ -141,3 +141,91 @@ def test_windows_are_forgotten_but_not_what_is_reserved():
     assert isinstance(book.reserve(AT, ANYBODY, 2), Refusal)
     book.settle(first, 2)
     assert book.state("b", begin_of("hour", AT)).budget.settled == 2
+
+
+def test_a_window_in_which_something_was_spent_last_is_kept_longest():
+    book = BudgetBook([BudgetRule(name="b", limit=2, window="hour")])
+    windows = [begin_of("hour", AT + hour * 3600) for hour in range(WINDOWS_KEPT + 1)]
+    for begin in windows[:WINDOWS_KEPT]:
+        book.load("b", {begin: 1})
+    book.load("b", {windows[0]: 1})
+    book.load("b", {windows[-1]: 1})
+    spent = [book.state("b", begin).budget.settled for begin in windows]
+    assert spent == [2, 0, *[1] * (WINDOWS_KEPT - 1)]
+
+
+def test_what_is_sent_in_the_next_hour_belongs_there_though_the_day_is_the_same():
+    rules = [
+        BudgetRule(name="day", limit=9, window="day"),
+        BudgetRule(name="hour", limit=2, window="hour"),
+    ]
+    book = BudgetBook(rules)
+    its = book.reserve(AT, ANYBODY, 2)
+    assert isinstance(its, Reservation)
+    assert isinstance(book.reserve(AT + 3600, ANYBODY, 1), Reservation)
+    refusal = book.move(its, AT + 3600, ANYBODY)
+    assert isinstance(refusal, Refusal)
+    assert refusal.rule.name == "hour"
+    assert book.state("day", begin_of("day", AT)).budget.reserved == 1
+
+
+def test_what_is_reserved_is_sent_though_the_limit_was_lowered_meanwhile():
+    book = BudgetBook([BudgetRule(name="b", limit=5)])
+    its = book.reserve(AT, ANYBODY, 4)
+    assert isinstance(its, Reservation)
+    book.relimit("b", 3)
+    assert isinstance(book.move(its, AT + 1, ANYBODY), Reservation)
+
+
+def test_a_limit_that_changes_is_that_of_each_window_to_come():
+    book = BudgetBook([BudgetRule(name="b", limit=5, window="hour")])
+    book.relimit("b", 3)
+    assert isinstance(book.reserve(AT, ANYBODY, 4), Refusal)
+    assert isinstance(book.reserve(AT, ANYBODY, 3), Reservation)
+    assert book.rules()[0].limit == 3
+
+
+def test_what_is_reserved_where_a_budget_is_gone_is_sent_and_binds_the_others():
+    book = BudgetBook([BudgetRule(name="gone", limit=5), BudgetRule(name="b", limit=5)])
+    its = book.reserve(AT, ANYBODY, 4)
+    assert isinstance(its, Reservation)
+    book.remove("gone")
+    moved = book.move(its, AT, ANYBODY)
+    assert isinstance(moved, Reservation)
+    assert moved.windows == (("b", begin_of("day", AT)),)
+    assert book.states(AT)[0].budget.reserved == 4
+
+
+def test_a_budget_that_comes_counts_what_is_under_way_when_it_was_sent():
+    book = BudgetBook([BudgetRule(name="day", limit=9, window="day")])
+    its = book.reserve(AT, ANYBODY, 2)
+    assert isinstance(its, Reservation)
+    assert isinstance(book.move(its, AT + 3600, ANYBODY), Reservation)
+    book.add(BudgetRule(name="hour", limit=9, window="hour"))
+    reserved = [
+        book.state("hour", begin_of("hour", at)).budget.reserved
+        for at in (AT, AT + 3600)
+    ]
+    assert reserved == [0, 2]
+
+
+def test_only_where_all_its_budgets_spare_others_is_another_provider_free_of_them():
+    ours = BudgetRule(name="of p", limit=9, provider="p")
+    book = BudgetBook([ours, BudgetRule(name="of all", limit=9)])
+    its = book.reserve(AT, Spender(provider="p"), 1)
+    assert isinstance(its, Reservation)
+    assert not its.spares_others
+    its = BudgetBook([ours]).reserve(AT, Spender(provider="p"), 1)
+    assert isinstance(its, Reservation)
+    assert its.spares_others
+
+
+def test_what_nobody_reserved_is_charged_in_each_budget_that_binds_it():
+    rules = [
+        BudgetRule(name="day", limit=9, window="day"),
+        BudgetRule(name="hour", limit=9, window="hour"),
+        BudgetRule(name="of q", limit=9, provider="q"),
+    ]
+    book = BudgetBook(rules)
+    assert book.charge(AT, Spender(provider="p"), 4) == ("day", "hour")
+    assert [its.budget.settled for its in book.states(AT)] == [4, 4, 0]
