@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, strategies as st
 
 from duckservice.completion import Usage
-from duckservice.core.pricing import Price, cost, pico, usd
+from duckservice.core.pricing import (
+    AMOUNT_MAX,
+    Price,
+    believable,
+    cost,
+    pico,
+    usd,
+)
 
 PRICES = st.builds(
     Price,
@@ -16,6 +23,7 @@ PRICES = st.builds(
     output=st.integers(0, 10**9),
     cached_input=st.one_of(st.none(), st.integers(0, 10**9)),
     cache_write=st.one_of(st.none(), st.integers(0, 10**9)),
+    hour_write=st.one_of(st.none(), st.integers(0, 10**9)),
     image_output=st.one_of(st.none(), st.integers(0, 10**9)),
 )
 TOKENS = st.integers(-5, 10**7)
@@ -25,6 +33,7 @@ USAGES = st.builds(
     output_tokens=TOKENS,
     cached_tokens=TOKENS,
     cache_write_tokens=TOKENS,
+    hour_write_tokens=TOKENS,
     image_tokens=TOKENS,
 )
 AMOUNTS = st.integers(0, 10**25)
@@ -61,6 +70,8 @@ def test_each_token_is_paid_once_and_nobody_is_paid_for_a_request(usage, price):
         parts[1] = price.cached_input
     if price.cache_write is not None:
         parts[2] = price.cache_write
+        if price.hour_write is not None:
+            parts.append(price.hour_write)
     reply = max(0, usage.output_tokens)
     out = [price.output] * 2
     if price.image_output is not None:
@@ -107,6 +118,55 @@ def test_more_cached_tokens_than_input_tokens_cost_what_the_input_does():
     price = Price(input=10, output=10, cached_input=1)
     assert cost(Usage(input_tokens=5, cached_tokens=50), price) == 5
     assert cost(Usage(input_tokens=-5, output_tokens=-5, cached_tokens=9), price) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("cached_tokens", 1),
+        ("cache_write_tokens", 20),
+        ("hour_write_tokens", 40),
+        ("image_tokens", 300),
+    ],
+)
+def test_a_single_token_of_a_kind_has_the_price_of_its_kind(kind, expected):
+    price = Price(
+        input=10, output=100, cached_input=1, cache_write=20, hour_write=40,
+        image_output=300,
+    )  # fmt: skip
+    written = {"cache_write_tokens": 1} if kind == "hour_write_tokens" else {}
+    whole = {"output_tokens" if kind == "image_tokens" else "input_tokens": 1}
+    assert cost(Usage(**{**whole, **written, kind: 1}), price) == expected
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["cached_tokens", "cache_write_tokens", "hour_write_tokens", "image_tokens"],
+)
+def test_what_is_counted_below_zero_is_none_and_takes_nothing_off(kind):
+    price = Price(
+        input=10, output=100, cached_input=1, cache_write=20, hour_write=40,
+        image_output=300,
+    )  # fmt: skip
+    usage = Usage(
+        input_tokens=9, output_tokens=9, cached_tokens=2, cache_write_tokens=3
+    )
+    without = attrs.evolve(usage, **{kind: 0})
+    assert cost(attrs.evolve(usage, **{kind: -1}), price) == cost(without, price)
+
+
+def test_a_price_list_is_read_kind_by_kind():
+    price = Price.usd_per_mtok(
+        input="1", output="2", cached_input="3", cache_write="4", hour_write="5",
+        image_output="6",
+    )  # fmt: skip
+    assert attrs.astuple(price) == tuple(n * 10**6 for n in range(1, 7))
+
+
+def test_what_is_more_than_anything_can_cost_is_not_known():
+    assert believable(None) is None
+    assert [believable(amount) for amount in (0, AMOUNT_MAX)] == [0, AMOUNT_MAX]
+    assert believable(AMOUNT_MAX + 1) is None
 
 
 @given(USAGES, PRICES, TOKENS, TOKENS)
