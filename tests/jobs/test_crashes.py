@@ -138,7 +138,7 @@ async def test_a_stop_in_flight_uses_up_no_attempt(autojump_clock, wish) -> None
         await trio.sleep(3)
     its = await store.get(id_)
     if wish == "fail":
-        assert (its.state, its.maybe_billed) == ("discarded", True)
+        assert (its.state, its.maybe_billed, its.crashes) == ("discarded", True, 0)
         return
     assert (its.state, its.attempt, its.crashes) == ("available", 0, 0)
     async with running(config, store, a=mock("a", SLOW)) as (service, _):
@@ -244,3 +244,45 @@ async def test_a_reply_that_is_here_is_kept_whatever_stops_its_task(
     its = await store.get(id_)
     assert (its.state, its.attempt) == ("completed", 1)
     assert len(await store.attempts(id_)) == 1
+
+
+async def test_a_reply_that_is_here_is_kept_though_its_task_crashes(
+    autojump_clock,
+) -> None:
+    store = MemoryStore()
+
+    async def bug(*_args):
+        await trio.sleep(30)
+        msg = "a bug"
+        raise ZeroDivisionError(msg)
+
+    store.append_deltas = bug  # type: ignore[method-assign]
+    async with running(mock_config("a"), store, a=mock("a")) as (service, _):
+        id_ = (await service.jobs.submit(job(stream=True))).job.id
+        done = (await service.jobs.wait(id_, 100)).job
+        assert (done.state, done.attempt, done.crashes) == ("completed", 1, 0)
+        assert len(await store.attempts(id_)) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "crashes"),
+    [(ZeroDivisionError("a bug"), 1), (Unavailable("gone", provider="a"), 0)],
+    ids=["a bug", "the client was restarted"],
+)
+async def test_what_was_broken_off_is_sent_to_nobody_against_the_wish(
+    autojump_clock, error, crashes
+) -> None:
+    provider = mock("a")
+
+    async def break_off(_request):
+        await trio.sleep(3)
+        raise error
+
+    provider.complete = break_off  # type: ignore[method-assign]
+    config = mock_config("a", "b")
+    async with running(config, a=provider, b=mock("b")) as (service, _):
+        id_ = (await service.jobs.submit(job(on_interrupt="fail"))).job.id
+        done = (await service.jobs.wait(id_, 100)).job
+        assert (done.state, done.maybe_billed) == ("discarded", True)
+        assert (done.attempt, done.crashes) == (1, crashes)
+        assert [its.provider for its in await service.jobs.attempts(id_)] == ["a"]
