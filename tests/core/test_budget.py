@@ -128,3 +128,24 @@ def test_a_reservation_is_ended_once_and_with_its_own_amount(mistake):
 def test_negative_money_is_refused(amounts):
     with pytest.raises(ValueError, match="must be"):
         Budget(*amounts)
+
+
+@pytest.mark.parametrize(
+    ("settled", "reached"),
+    [
+        (0, 0),
+        (5 * 10**11 - 1, 0),
+        (5 * 10**11, 50),
+        (8 * 10**11 - 1, 50),
+        (8 * 10**11, 80),
+        (10**12 - 1, 80),
+        (10**12, 100),
+        (3 * 10**12, 100),
+    ],
+)
+def test_a_share_is_reached_with_its_last_picodollar(settled, reached):
+    assert Budget(10**12, settled=settled, reserved=9).reached == reached
+
+
+def test_where_nothing_may_be_spent_no_share_of_it_is_reached():
+    assert Budget(0, settled=5).reached == 0
