@@ -265,12 +265,16 @@ async def test_a_reply_that_is_here_is_kept_though_its_task_crashes(
 
 
 @pytest.mark.parametrize(
-    ("error", "crashes"),
-    [(ZeroDivisionError("a bug"), 1), (Unavailable("gone", provider="a"), 0)],
-    ids=["a bug", "the client was restarted"],
+    ("error", "crashes", "attempts"),
+    [
+        (ZeroDivisionError("a bug"), 1, 3),
+        (Unavailable("gone", provider="a"), 0, 3),
+        (Unavailable("gone", provider="a"), 0, 1),
+    ],
+    ids=["a bug", "the client was restarted", "at the last attempt"],
 )
 async def test_what_was_broken_off_is_sent_to_nobody_against_the_wish(
-    autojump_clock, error, crashes
+    autojump_clock, error, crashes, attempts
 ) -> None:
     provider = mock("a")
 
@@ -281,7 +285,8 @@ async def test_what_was_broken_off_is_sent_to_nobody_against_the_wish(
     provider.complete = break_off  # type: ignore[method-assign]
     config = mock_config("a", "b")
     async with running(config, a=provider, b=mock("b")) as (service, _):
-        id_ = (await service.jobs.submit(job(on_interrupt="fail"))).job.id
+        submission = job(on_interrupt="fail", max_attempts=attempts)
+        id_ = (await service.jobs.submit(submission)).job.id
         done = (await service.jobs.wait(id_, 100)).job
         assert (done.state, done.maybe_billed) == ("discarded", True)
         assert (done.attempt, done.crashes) == (1, crashes)
