@@ -8,8 +8,9 @@ import trio
 
 from duckservice.calls.call import CallOptions, Submitter
 from duckservice.config import BudgetConfig, BudgetMatch
-from duckservice.core.pricing import pico
+from duckservice.core.pricing import pico, usd
 from duckservice.errors import BudgetExceeded
+from duckservice.spending import LEAST_REPLY
 from duckservice.store.memory import MemoryStore
 from tests.jobs.conftest import EPOCH, job as new_job, mock, running
 from tests.service.conftest import chat, mock_config
@@ -251,3 +252,21 @@ async def test_a_job_that_a_spent_total_holds_back_is_not_asked_about_all_the_ti
         assert view.wait_reason == "budget:ever"
         assert view.wait_until is None or view.wait_until > EPOCH + 50
         assert view.job.attempt == 0
+
+
+@pytest.mark.parametrize(("runs", "state"), [(1, "discarded"), (2, "completed")])
+async def test_a_jobs_own_limit_holds_for_all_its_runs_together(
+    autojump_clock, runs, state
+) -> None:
+    store, provider = MemoryStore(), Billed("a", takes=10.0, tokens=10)
+    limit = usd(2 * LEAST_REPLY * 10**6 - (runs == 1))
+    async with running(mock_config("a"), store, a=provider) as (service, _):
+        id_ = (await service.jobs.submit(job(max_cost_usd=limit))).job.id
+        await trio.sleep(1)
+        # Somebody else takes it for lost: what was reserved for it counts as spent.
+        assert await store.rescue_expired(EPOCH + 1000)
+        done = (await service.jobs.wait(id_, 100)).job
+        assert done.state == state
+        assert len(await service.jobs.attempts(id_)) == runs
+        if state == "discarded":
+            assert done.errors[-1].code == "budget_exceeded"
