@@ -28,11 +28,13 @@ from duckservice.config import (
     BudgetMatch,
     Config,
     PriceConfig,
+    RetryConfig,
     RoutingConfig,
 )
 from duckservice.core.pricing import Price, pico, usd
 from duckservice.errors import (
     BudgetExceeded,
+    CircuitOpen,
     DuckError,
     ProviderError,
     Unavailable,
@@ -651,3 +653,36 @@ async def test_a_price_that_is_raised_under_way_is_that_of_the_next_request(
         with pytest.raises(BudgetExceeded, match=r"0\.0003 USD"):
             await service.complete(REQUEST)
     assert await spent(store) == CALL
+
+
+async def test_what_a_slow_disk_has_made_too_late_costs_nothing_and_is_not_sent(
+    autojump_clock,
+) -> None:
+    provider, store = Billed("a"), MemoryStore()
+    record = store.record
+
+    async def slow(entries: Any) -> None:
+        await record(entries)
+        await trio.sleep(5)
+
+    store.record = slow  # type: ignore[method-assign]
+    config = with_budgets("a", core=budget(3, tag="team=core"))
+    config = attrs.evolve(config, retry=RetryConfig(max_attempts=1))
+    core = CallOptions(tags={"team": "core"})
+    provider.failures = [ProviderError("down", provider="a") for _ in range(3)]
+
+    async def fails(service: RunningService) -> None:
+        with pytest.raises(ProviderError):
+            await service.complete(REQUEST)
+
+    async with running(config, store, a=provider) as (service, _):
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):  # so many that the breaker opens
+                nursery.start_soon(fails, service)
+            with pytest.raises(CircuitOpen):
+                await service.complete(REQUEST, core)
+        assert of(service, "core", "reserved") == of(service, "core", "spent") == 0
+        await trio.sleep(20)
+        assert await store.open_entries() == ()
+    assert provider.bill == []
+    assert await spent(store) == 0
