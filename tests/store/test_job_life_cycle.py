@@ -14,6 +14,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from duckservice.call import Submitter
+from duckservice.completion import Usage
 from duckservice.core import job as life
 from duckservice.core.job import (
     CRASHES_MAX,
@@ -343,3 +345,104 @@ def test_every_state_is_reached_from_the_first():
             with suppress(IllegalTransition):
                 waiting.append(do(due))
     assert set(reached) == set(JobState)
+
+
+def begun(times: int = 1, **more) -> Job:
+    """Return a job that runs, with so many attempts begun."""
+    job = submit(
+        Submission(kind="chat", model="m", request=b"{}", **more), id_="j", now=NOW
+    )
+    job = life.claim(job, NOW)
+    for _ in range(times):
+        job = life.begin(job, provider="a", model="m")
+    return job
+
+
+def test_a_job_has_all_that_its_submission_says():
+    submission = Submission(
+        kind="image",
+        model="m",
+        request=b"{}",
+        priority="high",
+        tags={"a": "b"},
+        submitter=Submitter(uid=7, gid=7, pid=7),
+        deadline=NOW + 9,
+        not_before=NOW + 1,
+        max_cost=5,
+        max_attempts=7,
+        on_interrupt="fail",
+        batch="its batch",
+        line=3,
+        idempotency_key="its key",
+        fingerprint="its print",
+    )
+    job, usual = submit(submission, id_="j", now=NOW), attrs.fields_dict(Submission)
+    for name in usual.keys() & attrs.fields_dict(Job).keys():
+        assert getattr(job, name) == getattr(submission, name) != usual[name].default
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("costs", [(3, 4), (3, None), (None, 4), (None, None)])
+@pytest.mark.parametrize("guessed", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_a_cost_is_known_and_no_guess_only_if_that_of_each_attempt_is(
+    costs, guessed, late
+):
+    first, second = (
+        Settlement(outcome="ok", cost=cost, estimated=bool(guess))
+        for cost, guess in zip(costs, guessed, strict=True)
+    )
+    job = life.settle(begun(2), first)
+    if late:
+        job = life.reconcile(life.lose(job, 100), second, lost=100)
+    else:
+        job = life.settle(job, second)
+    assert job.cost == sum(cost or 0 for cost in costs)
+    assert job.cost_known == (None not in costs)
+    assert job.cost_estimated == any(guessed)
+
+
+def test_an_attempt_that_does_not_count_gives_back_itself_and_no_other():
+    job = life.settle(begun(2), Settlement(outcome="cancelled", counts=False))
+    assert job.attempt == 1
+    for _ in range(3):
+        job = life.settle(job, Settlement(outcome="cancelled", counts=False))
+    assert job.attempt == 0
+
+
+def test_a_settlement_without_its_figures_has_none_that_a_store_could_refuse():
+    usage = Usage(input_tokens=2**70, output_tokens=2**70, billed=2**70)
+    its = Settlement(outcome="ok", usage=usage, cost=2**70, counts=False)
+    assert its.without_cost() == Settlement(
+        outcome="ok", usage=Usage(), cost=None, estimated=True, counts=False
+    )
+
+
+def test_a_job_has_started_when_it_was_first_claimed():
+    job = life.snooze(begun(), NOW + 1, until=NOW + 1, reason="queued")
+    assert life.claim(job, NOW + 5).started_at == NOW
+
+
+@pytest.mark.parametrize("in_flight", [False, True])
+def test_only_what_was_in_flight_is_told_with_its_provider(in_flight):
+    job = attrs.evolve(begun(), crashes=CRASHES_MAX - 1)
+    error = life.rescue(job, NOW, in_flight=in_flight).errors[-1]
+    assert error.provider == ("a" if in_flight else None)
+    assert "took its processor down 3 times" in error.message
+
+
+@pytest.mark.parametrize(
+    ("wish", "why"), [("fail", "not to be sent twice"), ("retry", "no attempt left")]
+)
+def test_what_was_lost_in_flight_is_told_why_it_is_not_sent_again(wish, why):
+    job = life.rescue(begun(on_interrupt=wish, max_attempts=1), NOW, in_flight=True)
+    assert (job.state, job.poisoned) == (JobState.DISCARDED, False)
+    assert why in job.errors[-1].message
+
+
+def test_what_cannot_be_done_to_a_job_is_said_for_people_and_for_programs():
+    with pytest.raises(IllegalTransition, match=r"job j is executing: cannot hold it"):
+        life.hold(begun())
+    with pytest.raises(IllegalTransition) as caught:
+        life.become_due(begun(), NOW)
+    its = caught.value
+    assert (its.job, its.action, its.state) == ("j", "become due", JobState.EXECUTING)
