@@ -287,3 +287,57 @@ def test_submitters_take_turns_and_the_earliest_deadline_of_each_goes_first():
         ((who, turn),) = queue.leave(turn)
         went.append(who)
     assert went == ["hurried", "other", "many 0", "many 1"]
+
+
+def test_who_waits_in_a_lane_that_goes_is_given_its_turn_all_the_same():
+    queue = RequestQueue[str]({"a": 1, "b": 1})
+    queue.pause()
+    assert isinstance(queue.enter(0, "b", "normal", "x"), Waiting)
+    assert queue.set_lanes({"a": 1}) == []
+    [(waiter, turn)] = queue.resume()
+    assert (waiter, turn.lane) == ("x", "b")
+    queue.leave(turn)
+    queue.set_lanes({"a": 1})
+    with pytest.raises(KeyError):
+        queue.enter(1, "b", "normal", "y")
+    assert queue.leave(turn) == []
+
+
+def test_nobody_waits_in_two_lanes_at_once():
+    queue = RequestQueue[str]({"a": 0, "b": 0, "c": 1})
+    assert isinstance(queue.enter(0, "a", "normal", "x"), Waiting)
+    for lane in "abc":
+        with pytest.raises(ValueError, match="waits already"):
+            queue.enter(1, lane, "normal", "x")
+    assert queue.statistics(1).waiting_by_lane == {"a": 1, "b": 0, "c": 0}
+
+
+def test_who_yields_lets_those_who_come_later_go_first():
+    queue = RequestQueue[str]({"a": 1})
+    turn = queue.enter(0, "a", "normal", "first")
+    assert isinstance(turn, Turn)
+    queue.enter(1, "a", "normal", "job", yields=True)
+    queue.enter(2, "a", "normal", "person")
+    [(waiter, _)] = queue.leave(turn)
+    assert waiter == "person"
+
+
+def test_a_turn_is_never_given_twice_though_the_queue_is_made_anew():
+    ids = count(1)
+    queue = RequestQueue[str]({"a": 1}, turn_ids=ids)
+    late = queue.enter(0, "a", "normal", "x")
+    assert isinstance(late, Turn)
+    anew = RequestQueue[str]({"a": 1}, turn_ids=ids)
+    assert isinstance(anew.enter(0, "a", "normal", "y"), Turn)
+    anew.enter(0, "a", "normal", "z")
+    assert anew.leave(late) == []
+
+
+def test_the_oldest_wait_is_that_of_all_lanes_together():
+    queue = RequestQueue[str]({"a": 0, "b": 0})
+    assert queue.statistics(9).oldest_wait == 0
+    queue.enter(3, "a", "normal", "x")
+    queue.enter(1, "b", "normal", "y")
+    assert queue.statistics(9).oldest_wait == 8
+    assert queue.statistics(0).oldest_wait == 0
+    assert not queue.remove("nobody")
