@@ -324,3 +324,33 @@ def test_a_request_that_is_wrong_for_one_model_may_be_right_for_another():
     assert isinstance(ask(wrong, others_left=True, other_model=True), FailOver)
     assert isinstance(ask(wrong, other_model=True), GiveUp)
     assert isinstance(ask(wrong, others_left=True, other_model=True, attempt=3), GiveUp)
+
+
+def test_early_wakings_lose_no_part_of_the_reserve():
+    budget = sent(spent_budget(1), 0.0)
+    for _ in range(15):
+        budget = earn(budget, 1.0)
+        resting = sum(rests for _, rests in budget.resting)
+        assert budget.tenths + budget.taken + resting == 100
+    assert budget == RetryBudget()
+
+
+def test_where_ten_retries_rest_the_next_one_is_allowed_when_the_first_wakes():
+    budget = spent_budget(10)
+    for second in range(10):
+        budget = sent(budget, float(second))
+    for _ in range(9):
+        assert next_retry_at(budget, 10.0) == 60.0
+        assert take(budget, 60.0) is None
+        assert take(budget, math.nextafter(60.0, math.inf)) is not None
+        budget = earn(budget, 10.0)
+    assert next_retry_at(earn(budget, 10.0), 10.0) == 10.0
+
+
+def spent_budget(retries: int) -> RetryBudget:
+    budget = RetryBudget()
+    for _ in range(retries):
+        taken = take(budget, 0.0)
+        assert taken is not None
+        budget = taken
+    return budget
