@@ -11,10 +11,11 @@ import trio
 from duckservice.completion import Usage
 from duckservice.config import BudgetConfig, BudgetMatch
 from duckservice.core.job import Settlement
-from duckservice.errors import InvalidRequest
+from duckservice.errors import InvalidRequest, Unavailable
 from duckservice.events import EntryLost, Event
 from duckservice.money.budgets import Budgets
 from duckservice.money.ledger import LedgerBuffer
+from duckservice.money.ledger import OPEN_MAX, UNSENT, WINDOW, LedgerBuffer
 from duckservice.store.base import (
     LedgerEntry,
     LedgerFilter,
@@ -220,3 +221,142 @@ async def test_what_was_spent_is_loaded_once_where_the_store_fails_in_between() 
         await budgets.load(store)
     await budgets.load(store)
     assert [state.budget.settled for state in budgets.states()] == [10, 10]
+
+
+def reserved(id_: str) -> LedgerEntry:
+    return LedgerEntry(id=id_, provider="a", model="m", at=EPOCH, reserved=7)
+
+
+PAID = Settlement(outcome="ok", cost=3)
+
+
+async def test_what_is_left_when_the_daemon_stops_is_written_then(
+    nursery, autojump_clock
+) -> None:
+    store, buffer = MemoryStore(), LedgerBuffer()
+    stop = trio.CancelScope()
+    nursery.start_soon(_run_in, stop, buffer, store)
+    await trio.sleep(10)
+    buffer.add(entry("1"))
+    stop.cancel()
+    await trio.sleep(10)
+    assert await spent(store) == 7
+
+
+async def test_a_disk_that_hangs_has_nothing_sent_and_nothing_left_open(
+    nursery, autojump_clock
+) -> None:
+    store = MemoryStore()
+    record = store.record
+
+    async def hang(entries: Any) -> None:
+        await record(entries)
+        await trio.sleep_forever()
+
+    store.record = hang  # type: ignore[method-assign]
+    buffer = LedgerBuffer(store=store)
+    nursery.start_soon(buffer.run, store)
+    with pytest.raises(Unavailable, match="did not answer within 10 s"):
+        await buffer.open(reserved("1"))
+    assert trio.current_time() == OPEN_MAX
+    await trio.sleep(10)
+    assert await store.open_entries() == ()
+    assert await spent(store) == 0
+
+
+async def test_while_it_is_held_nothing_is_written_and_all_that_counts_is_told(
+    nursery, autojump_clock
+) -> None:
+    store = MemoryStore()
+    buffer = LedgerBuffer(store=store)
+    for id_ in ("paid", "unsent", "under way"):
+        await buffer.open(reserved(id_))
+    buffer.add(entry("waiting"))
+    buffer.settle("paid", PAID)
+    buffer.settle("unsent", UNSENT)
+    nursery.start_soon(buffer.run, store)
+    async with buffer.held() as unwritten:
+        assert [(its.id, its.amount) for its in unwritten] == [
+            ("waiting", 7),
+            ("paid", 3),
+        ]
+        await trio.sleep(10)
+        assert await spent(store) == 0
+    await trio.sleep(10)
+    assert await spent(store) == 10
+    async with buffer.held() as unwritten:
+        assert unwritten == ()
+
+
+async def test_a_flag_is_written_though_nothing_else_is(
+    nursery, autojump_clock
+) -> None:
+    store, buffer = MemoryStore(), LedgerBuffer()
+    nursery.start_soon(buffer.run, store)
+    await trio.sleep(10)
+    buffer.remember("told", "yes")
+    await trio.sleep(1)
+    assert await store.flags() == {"told": "yes"}
+
+
+async def test_a_flag_that_changes_while_it_is_written_is_written_again(
+    nursery, autojump_clock
+) -> None:
+    store, buffer = MemoryStore(), LedgerBuffer()
+    set_flag = store.set_flag
+
+    async def slow(flag: str, value: str) -> None:
+        await trio.sleep(1)
+        await set_flag(flag, value)
+
+    store.set_flag = slow  # type: ignore[method-assign]
+    nursery.start_soon(buffer.run, store)
+    buffer.remember("told", "50")
+    await trio.sleep(WINDOW + 0.5)
+    buffer.remember("told", "80")
+    await trio.sleep(10)
+    assert await store.flags() == {"told": "80"}
+
+
+async def test_what_does_not_fit_into_memory_is_counted_and_the_rest_is_written(
+    nursery, autojump_clock, monkeypatch
+) -> None:
+    monkeypatch.setattr("duckservice.money.ledger.WAITING_MAX", 2)
+    store = MemoryStore()
+    buffer = LedgerBuffer(store=store)
+    await buffer.open(reserved("opened"))
+    buffer.add(entry("1"))
+    buffer.add(entry("2"))
+    buffer.add(entry("3"))
+    buffer.settle("opened", PAID)
+    assert buffer.dropped == 2
+    nursery.start_soon(buffer.run, store)
+    await trio.sleep(10)
+    assert await spent(store) == 14
+    assert [its.id for its in await store.open_entries()] == ["opened"]
+    buffer.add(entry("4"))
+    await trio.sleep(10)
+    assert (await spent(store), buffer.dropped) == (21, 2)
+
+
+async def test_where_nothing_is_kept_nothing_is_written_and_nobody_is_refused(
+    nursery, autojump_clock
+) -> None:
+    await LedgerBuffer().open(reserved("no store yet"))
+    store = MemoryStore()
+    buffer = LedgerBuffer(enabled=False, store=store)
+    nursery.start_soon(buffer.run, store)
+    await buffer.open(reserved("opened"))
+    buffer.add(entry("1"))
+    buffer.remember("told", "yes")
+    await trio.sleep(10)
+    assert await store.open_entries() == ()
+    assert (await spent(store), await store.flags()) == (0, {})
+    assert buffer.dropped == 0
+
+
+async def _run_in(
+    scope: trio.CancelScope, buffer: LedgerBuffer, store: MemoryStore
+) -> None:
+    with scope:
+        await buffer.run(store)
