@@ -339,6 +339,7 @@ def test_where_ten_retries_rest_the_next_one_is_allowed_when_the_first_wakes():
     budget = spent_budget(10)
     for second in range(10):
         budget = sent(budget, float(second))
+    assert spend_all(budget, 61.0)[1] == 1
     for _ in range(9):
         assert next_retry_at(budget, 10.0) == 60.0
         assert take(budget, 60.0) is None
