@@ -8,12 +8,15 @@ import attrs
 import pytest
 import trio
 
+from duckservice.config import RetryConfig
 from duckservice.core.job import JobState
+from duckservice.errors import ProviderError
 from duckservice.providers.mock_script import MockScript
 from duckservice.store.base import StoreUnavailable
 from duckservice.store.memory import MemoryStore
 from tests.jobs.conftest import EPOCH, job, mock, running
-from tests.service.conftest import mock_config
+from tests.service.conftest import chat, mock_config
+from tests.service.test_budgets import Billed
 
 SLOW = MockScript(latency=100.0)
 
@@ -190,3 +193,57 @@ async def test_a_store_that_hangs_as_an_attempt_begins_holds_nobody_for_ever(
         id_ = (await service.jobs.submit(job())).job.id
         with trio.fail_after(120):
             assert (await service.jobs.wait(id_)).job.state is JobState.COMPLETED
+
+
+def slow_to_begin(seconds: float) -> MemoryStore:
+    """Return a store that takes so long to write the first attempt down."""
+    store = MemoryStore()
+    begin = store.begin_attempt
+
+    async def slow(*args, **kwargs):
+        record = await begin(*args, **kwargs)
+        store.begin_attempt = begin  # type: ignore[method-assign]
+        await trio.sleep(seconds)
+        return record
+
+    store.begin_attempt = slow  # type: ignore[method-assign]
+    return store
+
+
+async def test_what_was_written_too_late_is_not_sent_and_uses_up_no_attempt(
+    autojump_clock,
+) -> None:
+    store, provider = slow_to_begin(5.0), Billed("a")
+    config = attrs.evolve(mock_config("a"), retry=RetryConfig(max_attempts=1))
+    async with running(config, store, a=provider) as (service, _):
+        id_ = (await service.jobs.submit(job())).job.id
+        await trio.sleep(1)
+        for _ in range(3):  # so many that the breaker opens
+            provider.failures = [ProviderError("down", provider="a")]
+            with pytest.raises(ProviderError):
+                await service.complete(chat())
+        await trio.sleep(5)
+        assert provider.bill == []
+        [first] = await service.jobs.attempts(id_)
+        assert (first.settlement.outcome, first.settlement.counts) == (
+            "circuit_open",
+            False,
+        )
+        done = (await service.jobs.wait(id_, 100)).job
+        assert (done.state, done.attempt, len(provider.bill)) == ("completed", 1, 1)
+
+
+async def test_who_is_cancelled_while_it_is_written_down_is_no_request_of_a_provider(
+    autojump_clock,
+) -> None:
+    async with running(mock_config("a"), slow_to_begin(5.0), a=mock("a")) as (
+        service,
+        _,
+    ):
+        id_ = (await service.jobs.submit(job())).job.id
+        await trio.sleep(1)
+        await service.jobs.cancel(id_)
+        await trio.sleep(10)
+        its = service.parts.board.providers["a"]
+        assert (its.requests, its.failures) == (0, 0)
+        assert not its.turns
