@@ -31,6 +31,7 @@ from supervisors import (
     SupervisorSpec,
     TooManyChildren,
     actor,
+    child,
     dynamic_supervisor,
     open_supervisor,
 )
@@ -339,3 +340,24 @@ async def test_a_killed_dynamic_supervisor_kills_its_children(
         assert sorted(log[2:]) == ["-a", "-b"]
         assert await d.which_children() == ()
     assert trio.current_time() == 0
+
+
+@pytest.mark.parametrize("restart", [Restart.PERMANENT, Restart.TEMPORARY])
+async def test_a_dynamic_supervisor_that_is_temporary_is_gone_once_it_has_crashed(
+    autojump_clock: MockClock, restart: Restart
+) -> None:
+    handle = DynamicSupervisor("d")
+    tree = SupervisorSpec(children=[dynamic_supervisor(handle, restart=restart)])
+    async with open_supervisor(tree) as root:
+        await handle.start_child(child("w", trio.sleep_forever))
+        assert [node.id for node in handle.nodes()] == ["w"]
+        root.crash_child("d", Boom())
+        await trio.sleep(1)
+        assert handle.nodes() == ()
+        assert handle.find("w") is None
+        if restart is Restart.PERMANENT:
+            assert await handle.which_children() == ()
+            return
+        assert root.inspect().children == ()
+        with pytest.raises(ActorStopped, match="not running"):
+            await handle.start_child(child("w", trio.sleep_forever))
