@@ -107,3 +107,30 @@ def test_with_no_attempt_left_the_job_is_over(error):
     outcome = after(error, at(3))
     assert isinstance(outcome, Fail)
     assert outcome.retry_at is None
+
+
+@pytest.mark.parametrize(
+    ("errors", "retry_at"),
+    [
+        ((ProviderError("down"), ProviderAuthError("key")), NOW + 4),
+        ((ProviderAuthError("key"), ProviderError("down")), NOW + 4),
+        ((ProviderAuthError("key"), ProviderAuthError("key")), None),
+        ((LATER, ProviderError("down")), NOW + 4),
+    ],
+)
+def test_where_many_were_asked_one_whom_time_may_help_is_enough(errors, retry_at):
+    outcome = after(no_provider(*errors), at())
+    assert isinstance(outcome, Fail)
+    assert outcome.retry_at == retry_at
+
+
+def test_an_open_breaker_that_nobody_names_leaves_the_job_in_the_queue():
+    outcome = after(CircuitOpen("open", retry_after=9.0), at())
+    assert outcome == Snooze(until=NOW + 9, reason="queued")
+
+
+def test_a_failure_tells_whose_it_was_and_a_longer_pause_that_it_asks_for():
+    outcome = after(ProviderError("down", provider="a", retry_after=30.0), at())
+    assert isinstance(outcome, Fail)
+    assert (outcome.error.provider, outcome.error.code) == ("a", "provider_error")
+    assert outcome.retry_at == NOW + 30
