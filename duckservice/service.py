@@ -10,7 +10,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from functools import partial
 from typing import TypeVar
 
@@ -98,7 +104,7 @@ class Service:
         a stream that breaks off raises a typed error, and nothing is repeated.
         """
         routing = self.config.routing
-        async with self._call(options or CallOptions(), request) as call:
+        with self._call(options or CallOptions(), request) as call:
             # A job's stream is kept, and a job is repeated anyway.
             is_job = call.options.watch is not None
             if is_job or (routing.hedge_after is None and not routing.commit_window):
@@ -143,7 +149,7 @@ class Service:
         Raises:
             DuckError: the last one's failure, or nobody could be asked.
         """
-        async with self._call(options or CallOptions()):
+        with self._call(options or CallOptions()):
             *others, last = self.planner.plan(request, CallOptions())
             for step in others:
                 with suppress(ProviderError), step.guarded.client.used() as provider:
@@ -168,14 +174,14 @@ class Service:
         options: CallOptions | None,
         send: Callable[[Attempt, R], Awaitable[T]],
     ) -> Answer[T]:
-        async with self._call(options or CallOptions(), request) as call:
+        with self._call(options or CallOptions(), request) as call:
             value = await self._first_answer(call, request, send, _forget)
         return Answer(value, call.report)
 
-    @asynccontextmanager
-    async def _call(
+    @contextmanager
+    def _call(
         self, options: CallOptions, request: AnyRequest | None = None
-    ) -> AsyncGenerator[Call]:
+    ) -> Generator[Call]:
         """Count a request in and out, tell of it, and hold it to its deadline."""
         id_ = self.new_id()
         request_id = options.request_id or f"req_{id_}"
@@ -190,13 +196,8 @@ class Service:
             if self.draining and not options.job:
                 msg = "the daemon is about to stop, and takes no new requests"
                 raise Draining(msg, retry_after=1.0)
-            with trio.CancelScope() as scope:
-                if options.deadline is not None:
-                    scope.deadline = options.deadline
+            with _held_to(options.deadline):
                 yield call
-            if scope.cancelled_caught:
-                msg = "the request's deadline has passed"
-                raise DeadlineExceeded(msg)
             completed = True
         except DuckError as error:
             error.job, error.request_id = call.report.job, request_id
@@ -299,6 +300,20 @@ class Service:
                     error.message += f"; {refusal.provider} was not asked: {refusal}"
                 error.args = (error.message,)
             raise
+
+
+def _held_to(deadline: float | None) -> AbstractContextManager[None]:
+    # Nearly no request has one, and a scope for nothing takes 8 µs.
+    return nullcontext() if deadline is None else _until(deadline)
+
+
+@contextmanager
+def _until(deadline: float) -> Generator[None]:
+    with trio.CancelScope(deadline=deadline) as scope:
+        yield
+    if scope.cancelled_caught:
+        msg = "the request's deadline has passed"
+        raise DeadlineExceeded(msg)
 
 
 # What is sent.

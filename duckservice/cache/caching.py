@@ -189,7 +189,7 @@ class CachingService(Service):
         found = await asked.find(read)
         if found is not None:
             value, kept = found
-            async with self._call(asked.options, asked.request) as call:
+            with self._call(asked.options, asked.request) as call:
                 await trio.lowlevel.checkpoint()
                 asked.cache.hits += 1
                 return Answer(value, _hit(call.report, kept.provider, kept.model))
@@ -207,7 +207,7 @@ class CachingService(Service):
         request: R,
         ask: Callable[[Service, R, CallOptions], Awaitable[Answer[W]]],
     ) -> Answer[W]:
-        async with self._call(asked.options, asked.request) as call:
+        with self._call(asked.options, asked.request) as call:
 
             async def carry(flight: Flight[W]) -> None:
                 asked.cache.misses += 1
@@ -227,7 +227,7 @@ class CachingService(Service):
     async def _replayed(
         self, asked: _Asked, chunks: Batch, kept: Kept
     ) -> AsyncGenerator[StreamAnswer]:
-        async with self._call(asked.options, asked.request) as call:
+        with self._call(asked.options, asked.request) as call:
             await trio.lowlevel.checkpoint()
             asked.cache.hits += 1
             report = _hit(call.report, kept.provider, kept.model)
@@ -252,7 +252,7 @@ class CachingService(Service):
     async def _shared_stream(
         self, asked: _Asked, request: ChatRequest
     ) -> AsyncGenerator[StreamAnswer]:
-        async with self._call(asked.options, asked.request) as call:
+        with self._call(asked.options, asked.request) as call:
 
             async def carry(flight: Flight[Batch]) -> None:
                 asked.cache.misses += 1
