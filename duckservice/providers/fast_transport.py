@@ -18,6 +18,7 @@ import trio
 
 from duckservice.providers.connection import ClosedHere, Connection
 from duckservice.providers.http1_answer import AnswerParser
+from duckservice.providers.http_body import AheadStream
 from duckservice.providers.idle_connections import IdleConnections
 
 IDEMPOTENT: Final = frozenset({"GET", "PUT", "DELETE", "OPTIONS"})
@@ -66,7 +67,9 @@ class FastTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send *request*; the body of the answer is still to be read."""
-        body = await request.aread()
+        # To read bytes that are here asynchronously takes 8 µs more.
+        plain = isinstance(request.stream, httpx.ByteStream)
+        body = request.read() if plain else await request.aread()
         head = _head(request, len(body))
         origin = (request.url.scheme, request.url.host, request.url.port)
         exchange = self._exchange_on_idle(origin)
@@ -129,7 +132,7 @@ class FastTransport(httpx.AsyncBaseTransport):
 
 
 @final
-class _Exchange(httpx.AsyncByteStream):
+class _Exchange(AheadStream):
     """One request and its answer on one connection; iterating gives the body.
 
     When the last byte of the answer is in, the connection is given back, though
@@ -176,6 +179,11 @@ class _Exchange(httpx.AsyncByteStream):
         if self._parser.started:
             return False
         return method in IDEMPOTENT or not self._was_sent
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the next piece of the body, or its end, has come already."""
+        return self._parser.is_here
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self

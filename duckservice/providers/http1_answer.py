@@ -99,6 +99,11 @@ class AnswerParser:
         """
         self._llhttp = None
 
+    @property
+    def is_here(self) -> bool:
+        """Whether `take` has something to return, or nothing more can come."""
+        return bool(self._pieces) or (self.complete and self._fault is None)
+
     def take(self) -> bytes:
         """Return what has come of the body since the last time.
 

@@ -179,3 +179,25 @@ def test_trailers_and_chunk_extensions_are_bounded(endless):
         for _ in range(100_000):
             parser.feed(endless)
             parser.take()
+
+
+def test_what_is_said_to_be_here_can_be_taken_and_what_is_not_cannot():
+    parser = AnswerParser()
+    parser.feed(head(CHUNKED))
+    assert not parser.is_here
+    parser.feed(b"2\r\nok\r\n")
+    assert parser.is_here
+    assert parser.take() == b"ok"
+    assert not parser.is_here
+    parser.feed(b"0\r\n\r\n")
+    assert parser.is_here
+    assert parser.take() == b""
+
+
+def test_an_answer_that_breaks_off_is_not_here():
+    parser = AnswerParser()
+    parser.feed(head(CHUNKED))
+    parser.feed(b"nonsense\r\n")
+    assert not parser.is_here
+    with pytest.raises(BrokenAnswer):
+        parser.take()
