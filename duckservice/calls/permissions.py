@@ -35,6 +35,7 @@ from duckservice.core.request_queue import Turn
 from duckservice.errors import CircuitOpen, DuckError
 from duckservice.events import EventSink
 from duckservice.money.spending import likely_usage, prompt_size
+from duckservice.money.spending import likely_usage
 from duckservice.tree import Guarded, Parts
 from supervisors import CallError, Reply
 
@@ -74,6 +75,7 @@ async def get_permissions(
         QueueFull: too many wait already.
         Unavailable, InternalError: an actor does not answer.
     """
+    tokens, input_tokens = _to_reserve(guarded, request)
     asking = _Asking(
         parts,
         emit,
@@ -81,8 +83,8 @@ async def get_permissions(
         guarded.provider.own_name(request.model),
         priority,
         yields,
-        tokens_to_reserve(guarded, request),
-        _input_to_reserve(guarded, request),
+        tokens,
+        input_tokens,
         submitter,
         deadline,
     )
@@ -128,7 +130,8 @@ class _Asking:
         asking one by one.
         """
         ticket, guarded = next(_tickets), self.guarded
-        sent = list[Reply[Turn] | Reply[Permit | None]]()
+        # Annotated, as to make the type while it runs takes 4 µs.
+        sent: list[Reply[Turn] | Reply[Permit | None]] = []
         try:
             turn = self.parts.queue.send_request(
                 RequestQueue.enter,
@@ -335,19 +338,21 @@ def _value(reply: Reply[T]) -> T | None:
 
 def tokens_to_reserve(guarded: Guarded, request: AnyRequest) -> int:
     """Return how many tokens the rate limit sets aside for *request*."""
+    return _to_reserve(guarded, request)[0]
+
+
+def _to_reserve(guarded: Guarded, request: AnyRequest) -> tuple[int, int]:
+    """Return the same, and how many of them are its input's."""
     if not _knows_of_tokens(guarded, request.model):
-        return 0
+        return 0, 0
     usage = likely_usage(request)
     limits = (guarded.config.limits, guarded.config.key_limits)
     most = [its.tokens_per_minute for its in limits if its.tokens_per_minute]
     if most and isinstance(request, ChatRequest) and request.max_tokens is None:
         # What the client did not bound must not keep it from being sent at all.
-        return max(usage.input_tokens, min(usage.total_tokens, *most))
-    return usage.total_tokens
-
-
-def _input_to_reserve(guarded: Guarded, request: AnyRequest) -> int:
-    return prompt_size(request) if _knows_of_tokens(guarded, request.model) else 0
+        total = max(usage.input_tokens, min(usage.total_tokens, *most))
+        return total, usage.input_tokens
+    return usage.total_tokens, usage.input_tokens
 
 
 def _knows_of_tokens(guarded: Guarded, model: str) -> bool:

@@ -69,7 +69,9 @@ def reply_tokens(choices: tuple[Choice, ...]) -> int:
 
 def text_tokens(text: str) -> int:
     """Return a guess at the number of tokens of *text*."""
-    return -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
+    # Whether it is ASCII, a text knows; else it has to be encoded to be measured.
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    return -(-size // BYTES_PER_TOKEN)
 
 
 def input_tokens(given: str | tuple[int, ...]) -> int:
