@@ -69,7 +69,7 @@ class Health:
         *half_life*: no later than its breaker lets a provider come back.
         """
         fading = 0.5 ** (max(0.0, seconds) / half_life)
-        return attrs.evolve(self, score=1.0 - (1.0 - self.score) * fading)
+        return Health(1.0 - (1.0 - self.score) * fading, self.latency)
 
 
 def faded(latency: float, age: float) -> float:

@@ -109,7 +109,7 @@ def take(bucket: TokenBucket, now: float, cost: int) -> tuple[TokenBucket, Take]
     units = bucket.units - cost * bucket.units_per_token
     if units < 0:
         return bucket, WaitFor(seconds_until(_enough_at(bucket, cost), now))
-    return attrs.evolve(bucket, units=units), _TAKEN
+    return _holding(bucket, units, bucket.at), _TAKEN
 
 
 def ready_at(bucket: TokenBucket, now: float, cost: int) -> float:
@@ -142,7 +142,7 @@ def give_back(bucket: TokenBucket, now: float, cost: int) -> TokenBucket:
     bucket = _refilled(bucket, now)
     units = bucket.units + cost * bucket.units_per_token
     most = bucket.capacity * bucket.units_per_token
-    return attrs.evolve(bucket, units=min(most, units))
+    return _holding(bucket, min(most, units), bucket.at)
 
 
 def available(bucket: TokenBucket, now: float) -> int:
@@ -158,9 +158,16 @@ def _refilled(bucket: TokenBucket, now: float) -> TokenBucket:
         return bucket
     units = bucket.units + (at - bucket.at) * bucket.units_per_ns
     most = bucket.capacity * bucket.units_per_token
-    return attrs.evolve(bucket, units=min(most, units), at=at)
+    return _holding(bucket, min(most, units), at)
 
 
 def _enough_at(bucket: TokenBucket, cost: int) -> int:
     missing = cost * bucket.units_per_token - bucket.units
     return bucket.at + -(-missing // bucket.units_per_ns)
+
+
+def _holding(bucket: TokenBucket, units: int, at: int) -> TokenBucket:
+    """Return the same bucket with *units* in it; `attrs.evolve` takes 3 times as long."""
+    return TokenBucket(
+        bucket.capacity, bucket.units_per_token, bucket.units_per_ns, units, at
+    )
