@@ -274,32 +274,30 @@ class Service:
         """
         pursuit = self._pursuit(call, request, streaming)
         hedge = self.config.routing.hedge_after
-        with self._naming_who_could_not(request):
-            alone = call.options.watch is not None or not pursuit.others
+        alone = call.options.watch is not None or not pursuit.others
+        try:
             # A picture takes its time, and two of them are paid twice.
             if hedge is None or alone or isinstance(request, ImageRequest):
                 won = await pursuit.run(send)
             else:
                 won = await Race(pursuit, send, hedge, drop).run()
+        except DuckError as error:
+            self._name_who_could_not(error, request)
+            raise
         call.report.provider = won.step.provider
         call.report.model = won.step.request.model
         self.planner.served(won.step, call.options)
         return won.value
 
-    @contextmanager
-    def _naming_who_could_not(self, request: AnyRequest) -> Generator[None]:
+    def _name_who_could_not(self, error: DuckError, request: AnyRequest) -> None:
         """Add to a failure who was not even asked, because of which field.
 
         Else nobody sees that a request has no stand-in where others have one.
         """
-        try:
-            yield
-        except DuckError as error:
-            if not isinstance(error, RequestError):
-                for refusal in self.planner.refusals(request):
-                    error.message += f"; {refusal.provider} was not asked: {refusal}"
-                error.args = (error.message,)
-            raise
+        if not isinstance(error, RequestError):
+            for refusal in self.planner.refusals(request):
+                error.message += f"; {refusal.provider} was not asked: {refusal}"
+            error.args = (error.message,)
 
 
 def _held_to(deadline: float | None) -> AbstractContextManager[None]:
