@@ -124,7 +124,7 @@ def _process(_: object, method: str, event: Event) -> str:
 
 
 def _iso(now: datetime) -> str:
-    return now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond // 1000:03d}Z"
+    return now.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def _level(method: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import attrs
 import trio
@@ -19,6 +20,9 @@ from duckservice.completion import (
     UsageReport,
 )
 from duckservice.money.spending import prompt_size
+
+# A tuple: the union of classes is made anew for each chunk, and takes 5 times as long.
+_TEXTS: Final = (TextDelta, ReasoningDelta, RefusalDelta)
 
 
 @attrs.define(eq=False)
@@ -38,7 +42,7 @@ class Meter:
         """Take note of some chunks."""
         self.pieces += 1
         for chunk in batch:
-            if isinstance(chunk, TextDelta | ReasoningDelta | RefusalDelta):
+            if isinstance(chunk, _TEXTS):
                 self._chars += len(chunk.text)
             elif isinstance(chunk, ToolCallDelta):
                 self._chars += len(chunk.arguments)

@@ -17,6 +17,8 @@ from duckservice.config import Option
 from duckservice.errors import InvalidRequest
 from duckservice.providers.translation import option
 
+_OPTIONS: Final = len(get_args(Option))
+
 _ABSENT: Final[Mapping[Option, Mapping[str, Any]]] = {
     "n": {"n": None},
     "stop": {"stop": ()},
@@ -41,7 +43,7 @@ def able(
 
     Raises `InvalidRequest` for what is refused and not to be left out.
     """
-    for _ in range(len(get_args(Option)) + len(request.extra) + 1):
+    for _ in range(_OPTIONS + len(request.extra) + 1):
         try:
             check(request)
         except InvalidRequest as error:

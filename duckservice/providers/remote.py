@@ -15,8 +15,8 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing, asynccontextmanager
+from secrets import token_hex
 from typing import Final, Protocol, TypeVar, assert_never, final
-from uuid import uuid4
 
 import attrs
 import trio
@@ -453,7 +453,7 @@ async def _counted_here(request: ChatRequest) -> Usage:
 
 
 def _origin(request: ChatRequest) -> Origin:
-    return Origin(request.model, f"duck-{uuid4().hex}")
+    return Origin(request.model, f"duck-{token_hex(16)}")
 
 
 def _estimated(request: ChatRequest, completion: Completion) -> Usage:

@@ -21,6 +21,7 @@ that says whose it is: that needs no mark, and is left out elsewhere too.
 from __future__ import annotations
 
 from collections.abc import Mapping, Set as AbstractSet
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import attrs
@@ -74,6 +75,7 @@ class Thinker:
     """Who it asks in turn, and whose thoughts it hands on."""
 
 
+@lru_cache(maxsize=1000)
 def thinker_of(adapter: AdapterName, api: Api, model: str) -> Thinker:
     """Return who thinks where *model* is asked."""
     is_claude = "claude" in model
@@ -101,7 +103,9 @@ def marked_completion(
     completion: Completion, thinker: Thinker, client: WireFormat
 ) -> Completion:
     """Return *completion* with a mark on what seals its thoughts."""
-    if not _is_marked_for(thinker, client):
+    if not _is_marked_for(thinker, client) or not any(
+        _is_sealed(part) for choice in completion.choices for part in choice.parts
+    ):
         return completion
     choices = tuple(
         attrs.evolve(
