@@ -85,10 +85,12 @@ class SseParser:
     def _split(self, data: bytes) -> list[StreamEvent]:
         whole, blank_line, rest = data.rpartition(b"\n\n")
         events: list[StreamEvent] = []
+        may_be_too_large = len(whole) > self._event_bytes_max
         for block in whole.split(b"\n\n") if blank_line else ():
-            # Of three line ends in a row, where the piece ends decides which of two
-            # events the one in the middle is with: it counts for none.
-            self._check_size(len(block.strip(b"\n")), events)
+            if may_be_too_large:
+                # Of three line ends in a row, where the piece ends decides which of two
+                # events the one in the middle is with: it counts for none.
+                self._check_size(len(block.strip(b"\n")), events)
             if block.startswith(b"data: ") and b"\n" not in block:
                 events.append(StreamEvent(None, block[6:]))
                 continue
