@@ -95,10 +95,15 @@ def _forms(value: str) -> set[str]:
 
 def holds_secret(text: str) -> bool:
     """Say whether `redact` might change *text*; fast, and never wrongly False."""
+    # In plain loops: every log line is asked, and generators would take twice as long.
     lower = text.lower()
-    return any(trace in lower for trace in _TRACES) or any(
-        form in text for form in _registered
-    )
+    for trace in _TRACES:
+        if trace in lower:
+            return True
+    for form in _registered:  # noqa: SIM110 - as above
+        if form in text:
+            return True
+    return False
 
 
 def redact(text: str) -> str:
