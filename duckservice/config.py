@@ -83,6 +83,41 @@ class Secret:
         return hash((Secret, self._value))
 
 
+_ONE_KEY: Final = {"not_a_key": True}
+"""Of the fields of a value that is one key in the file, and no table."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Proxy:
+    """An HTTP proxy, through which requests leave; ``str`` is without its login."""
+
+    host: str = attrs.field(metadata=_ONE_KEY)
+    port: int = attrs.field(metadata=_ONE_KEY)
+    login: Secret | None = attrs.field(default=None, metadata=_ONE_KEY)
+    """``user:password``."""
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """Return every secret in it."""
+        if self.login is None:
+            return ()
+        _, _, password = self.login.reveal().partition(":")
+        return (self.login, Secret(password)) if password else (self.login,)
+
+
+@final
+@attrs.frozen(kw_only=True)
+class CaFile:
+    """A file of certificates that are trusted beside the usual ones, as it was read."""
+
+    path: Path = attrs.field(metadata=_ONE_KEY)
+    pem: str = attrs.field(repr=False, metadata=_ONE_KEY)
+
+
 @attrs.frozen
 class Whole:
     """A whole number, both bounds allowed."""
@@ -373,6 +408,10 @@ class ProviderConfig:
     """AWS's, e.g. ``eu-central-1``."""
     base_url: Annotated[str, BaseUrl()] = ""
     """Without a slash at its end; empty only for `mock`, and in values made in Python."""
+    ca_file: CaFile | None = None
+    """Of a CA of one's own, trusted beside the usual ones; None: these alone."""
+    proxy: Proxy | None = None
+    """The way to other machines, for who has no other; None: none is used."""
     models: tuple[ModelName, ...] = ()
     """Exact names or globs; empty: what the adapter serves by default."""
     model_map: Mapping[ModelName, ModelName] = attrs.field(factory=dict[str, str])

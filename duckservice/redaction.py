@@ -75,6 +75,8 @@ def secrets_of(config: Config) -> Iterator[Secret]:
         yield from keys_of(provider)
         if provider.auth is not None:
             yield from provider.auth.secrets()
+        if provider.proxy is not None:
+            yield from provider.proxy.secrets()
         for name, value in provider.headers.items():
             if SECRET_NAME.search(name):
                 yield Secret(value)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 import attrs
 
 from duckservice import config as values
-from duckservice.config import Config, ProviderConfig, Secret
+from duckservice.config import CaFile, Config, ProviderConfig, Proxy, Secret
 from duckservice.config_toml.structure import keys_of
 from tests.config_meanings import ROOT, meaning, sentence
 
@@ -76,7 +76,7 @@ def _table(path: str, cls: Any) -> Iterator[str]:
     for field in _fields(cls):
         where = f"{path}.{field.name}"
         kind = _kind(cls, field.name)
-        if attrs.has(kind):
+        if attrs.has(kind) and kind not in (CaFile, Proxy):
             inner.append((where, kind))
             link = where.replace(".", "")
             value, default = f"[a table](#{link})", ""
@@ -126,6 +126,8 @@ def said(kind: Any) -> str:
     if origin is Mapping:
         return f"a table: {said(arguments[0])} = {said(arguments[1])}"
     words = {bool: "true or false", Secret: "a [secret](#secrets)"}
+    words |= {CaFile: "a path, absolute or from `~/`"}
+    words |= {Proxy: "a URL; with a login: a [secret](#secrets)"}
     words |= {Path: "a path, absolute or from `~/`", str: "text"}
     return words[kind]
 

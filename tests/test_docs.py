@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import attrs
+import certifi
 import pytest
 
 from duckservice import errors
@@ -170,6 +171,7 @@ def test_the_overview_has_all_adapters() -> None:
 def test_a_config_in_the_documents_is_accepted_and_usable(
     name: str, block: str
 ) -> None:
+    block = block.replace("/etc/ssl/certs/company.pem", certifi.where())
     config = parse(block, file=name, environ=environ_of(block))
     # Only the keys of this test are not of the right shape.
     assert [w for w in config.warnings if "does not look like a key" not in w] == []

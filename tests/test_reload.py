@@ -1,5 +1,7 @@
 """What a config that is read again changes, and what has to wait for a restart."""
 
+from pathlib import Path
+
 import attrs
 
 from duckservice.config import (
@@ -7,11 +9,13 @@ from duckservice.config import (
     BreakerConfig,
     BudgetConfig,
     CacheConfig,
+    CaFile,
     Config,
     LimitsConfig,
     LogConfig,
     PriceConfig,
     ProviderConfig,
+    Proxy,
     QueueConfig,
     RateLimitConfig,
     RetryConfig,
@@ -22,6 +26,7 @@ from duckservice.config import (
     TimeoutConfig,
 )
 from duckservice.reloading.changes import ASIDE, WHERE, changes
+from duckservice.reloading.changes import ASIDE, WAY, WHERE, changes
 
 UP = ProviderConfig(
     name="up", adapter="openai", api_key=Secret("a"), base_url="https://x"
@@ -38,6 +43,8 @@ OTHER = {
     "key_limits": LimitsConfig(tokens_per_minute=1),
     "breaker": BreakerConfig(failure_threshold=1),
     "api_key": Secret("b"), "api_keys": (Secret("c"),), "auth": AuthConfig(type="entra"),
+    "ca_file": CaFile(path=Path("/ca.pem"), pem="new"),
+    "proxy": Proxy(host="proxy", port=3128, login=Secret("me:canary")),
     "headers": {"X-Team": "core"}, "price": PriceConfig(input="1", output="2"),
 }  # fmt: skip
 """Another value for each key of a provider."""
@@ -59,14 +66,16 @@ def test_each_key_of_a_provider_is_taken_over_and_named():
         assert found.tuned == ("up",)
         assert found.moved == (("up",) if key in WHERE else ())
         assert found.renewed == (("up",) if key not in WHERE | ASIDE else ())
+        assert found.rerouted == (("up",) if key in WAY else ())
         again = changes(found.config, new)
         assert (again.changed, again.tuned, again.needs_restart) == ((), (), ())
 
 
 def test_who_is_elsewhere_with_another_key_gets_new_connections():
-    found = changes(OLD, with_up(api_key=Secret("b"), base_url="https://y"))
+    more = {"api_key": Secret("b"), "proxy": Proxy(host="proxy", port=3128)}
+    found = changes(OLD, with_up(base_url="https://y", **more))
     assert found.moved == ("up",)
-    assert found.renewed == ()
+    assert (found.renewed, found.rerouted) == ((), ())
 
 
 def test_what_can_be_taken_over_is_named_down_to_its_key():

@@ -26,7 +26,7 @@ FILE: Final = "cache.db"
 ANSWERS_ANYWAY: Final = frozenset(
     {
         *("api_key", "api_keys", "auth", "max_concurrency", "timeout"),
-        *("rate_limit", "limits", "key_limits", "breaker"),
+        *("rate_limit", "limits", "key_limits", "breaker", "ca_file", "proxy"),
     }
 )
 """What of a provider's config decides when it is asked, or with which key; what is

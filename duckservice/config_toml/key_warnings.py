@@ -74,6 +74,8 @@ def _secrets_in(table: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     auth: Mapping[str, object] = table.get("auth", {})
     for key in _SECRET_KEYS:
         yield f"auth.{key}", auth.get(key)
+    if "@" in str(table.get("proxy", "")):
+        yield "proxy", table["proxy"]
 
 
 def _named(provider: ProviderConfig) -> Iterator[tuple[str, Secret]]:

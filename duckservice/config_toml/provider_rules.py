@@ -69,6 +69,17 @@ def privacy(provider: ProviderConfig) -> Iterator[Refused]:
         )
 
 
+def way_out(provider: ProviderConfig) -> Iterator[Refused]:
+    """Refuse a proxy for what would go through it in clear, and is no tunnel."""
+    if provider.proxy is not None and not _is_private(provider.base_url):
+        yield Refused(
+            "http to another machine, through a proxy",
+            "https: a proxy is only asked for tunnels, in which it reads nothing",
+            hint="leave out proxy for a server in your own network",
+            key=("base_url",),
+        )
+
+
 _ADAPTERS_OF: Final[Mapping[str, frozenset[AdapterName]]] = {
     "api_version": frozenset({"azure", "anthropic"}),
     "organization": frozenset({"openai"}),
@@ -108,6 +119,13 @@ def adapters(provider: ProviderConfig) -> Iterator[Refused]:
                 yield Refused(
                     "a value, with adapter mock",
                     "nothing: the mock provider asks for no key",
+                    key=(key,),
+                )
+        for key in ("ca_file", "proxy"):
+            if getattr(provider, key) is not None:
+                yield Refused(
+                    "a value, with adapter mock",
+                    "nothing: the mock provider connects to nobody",
                     key=(key,),
                 )
 
@@ -312,7 +330,21 @@ RULES: Final[Mapping[type, tuple[Rule, ...]]] = {
     ProviderConfig: (
         (frozenset({"adapter", "base_url", "region", "project"}), endpoint),
         (frozenset({"api_key", "api_keys", "auth", "base_url"}), privacy),
-        (frozenset({"adapter", "api", *_ADAPTERS_OF, "api_keys", "auth"}), adapters),
+        (frozenset({"proxy", "base_url"}), way_out),
+        (
+            frozenset(
+                {
+                    "adapter",
+                    "api",
+                    *_ADAPTERS_OF,
+                    "api_keys",
+                    "auth",
+                    "ca_file",
+                    "proxy",
+                }
+            ),
+            adapters,
+        ),
         (frozenset({"adapter", "auth", "api_key", "api_keys"}), authentication),
         (
             frozenset({"adapter", "auth", "api_key", "api_keys", "headers"}),

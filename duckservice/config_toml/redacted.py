@@ -11,9 +11,11 @@ import attrs
 from duckservice.config import (
     AccessConfig,
     AuthConfig,
+    CaFile,
     Config,
     PriceConfig,
     ProviderConfig,
+    Proxy,
     Secret,
     TelemetryConfig,
 )
@@ -57,6 +59,11 @@ def _plain(value: Any) -> Any:
             return MARK
         case Path():
             return str(value)
+        case CaFile():
+            return str(value.path)
+        case Proxy():
+            login = "" if value.login is None else f"{MARK}@"
+            return f"http://{login}{str(value).removeprefix('http://')}"
         case Mapping():
             items = cast("Mapping[str, Any]", value).items()
             return {key: _plain(item) for key, item in items}

@@ -103,7 +103,12 @@ def read_token(path: Path) -> Secret:
 def _literal(sources: Sources, value: str) -> tuple[str, str]:
     if sources.literal:
         return value, "the value"
-    raise Refused(
+    raise refused_literal()
+
+
+def refused_literal() -> Refused:
+    """Return what is said of a secret itself in a file that others can read."""
+    return Refused(
         "a literal key (not shown)",
         _ALLOWED,
         hint="a literal key needs a config file with mode 0600, owned by you",

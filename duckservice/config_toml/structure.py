@@ -17,8 +17,15 @@ from cattrs.errors import (
 from cattrs.gen import make_dict_structure_fn
 
 from duckservice import config as values
-from duckservice.config import AdapterName, Config, ProviderConfig, Secret
-from duckservice.config_toml import rules, scalars, secrets
+from duckservice.config import (
+    AdapterName,
+    CaFile,
+    Config,
+    ProviderConfig,
+    Proxy,
+    Secret,
+)
+from duckservice.config_toml import rules, scalars, secrets, ways_out
 from duckservice.config_toml.refused import Refused, did_you_mean, one_of, shown
 
 Hook = Callable[[Any, Any], Any]
@@ -72,7 +79,12 @@ def _converter(sources: secrets.Sources) -> Converter:
     def secret(value: Any, _: Any) -> Secret | None:
         return secrets.resolve(sources, value)
 
+    def proxy(value: Any, _: Any) -> Proxy | None:
+        return ways_out.proxy(sources, value)
+
     converter.register_structure_hook(Secret, secret)
+    converter.register_structure_hook(Proxy, proxy)
+    converter.register_structure_hook(CaFile, lambda value, _: ways_out.ca_file(value))
     converter.register_structure_hook(bool, lambda value, _: scalars.boolean(value))
     converter.register_structure_hook(Path, lambda value, _: scalars.path(value))
     return converter

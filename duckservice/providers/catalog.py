@@ -21,6 +21,7 @@ from duckservice.providers.prices import Prices
 from duckservice.providers.redaction import Secrets
 from duckservice.providers.remote import RemoteProvider
 from duckservice.providers.thought_marks import thinker_of
+from duckservice.providers.way_out import way_of
 from duckservice.redaction import SECRET_NAME
 
 if TYPE_CHECKING:
@@ -46,14 +47,17 @@ def make_provider(
 def renewed_provider(old: Provider, config: ProviderConfig) -> Provider:
     """Return the provider of *config*, over the connections that *old* has.
 
-    They must go to the same address. What *old* has found out about its keys, and the
+    They must go to the same address; where *config* says another way there, it has
+    connections of its own. What *old* has found out about its keys, and the
     tokens that it holds, are handed over, as far as they are the same ones. What is
     under way in *old* goes on; nothing is to be closed but one of the two. Raises
     `ValueError` as `make_provider` does.
     """
     if not isinstance(old, RemoteProvider) or config.adapter == "mock":
         return make_provider(config)
-    return _remote(config, transport=old.http.transport, old=old)
+    same_way = way_of(config) == way_of(old.config)
+    transport = old.http.transport if same_way else None
+    return _remote(config, transport=transport, old=old)
 
 
 def _remote(
@@ -95,6 +99,7 @@ def _remote(
             classify=errors,
             credentials=credentials,
             secrets=secrets,
+            way=way_of(config),
             transport=transport,
             wall_clock=wall_clock,
         ),
@@ -163,4 +168,7 @@ def _secrets(
         yield key.reveal()
     if config.auth is not None:
         for secret in config.auth.secrets():
+            yield secret.reveal()
+    if config.proxy is not None:
+        for secret in config.proxy.secrets():
             yield secret.reveal()

@@ -1,4 +1,4 @@
-"""One TCP connection, with TLS or without, whose failures are those of httpx."""
+"""One TCP connection, with TLS or without, or through a proxy; it fails as httpx does."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import Final, cast, final
 
 import httpx
 import trio
+
+from duckservice.config import Proxy
+from duckservice.providers import tunnel
 
 _READ_BYTES: Final = 64 * 1024
 _JOINED_BYTES_MAX: Final = 64 * 1024
@@ -40,21 +43,31 @@ class Connection:
 
     @classmethod
     async def open(
-        cls, host: str, port: int, ssl_context: ssl.SSLContext | None
+        cls,
+        host: str,
+        port: int,
+        ssl_context: ssl.SSLContext | None,
+        proxy: Proxy | None = None,
     ) -> Connection:
-        """Connect, with TLS if there is a context for it.
+        """Connect, with TLS if there is a context for it, through the *proxy*'s tunnel.
 
         Raises `httpx.ConnectError`, whose text is host, port and the system's
         reason; `NothingLeft` where that is no fault of the server's.
         """
+        place = f"{host}:{port}"
         try:
-            # trio sets TCP_NODELAY for every SocketStream that it makes.
-            wire = _Socket((await trio.open_tcp_stream(host, port)).socket)
+            if proxy is None:
+                wire = await _connected(host, port)
+            else:
+                place = f"the proxy {proxy}"
+                wire = await _connected(proxy.host, proxy.port)
+                await _through(wire, proxy, host, port)
+                place = f"{host}:{port} through the proxy {proxy}"
             if ssl_context is None:
                 return cls(wire, wire)
             return cls(wire, await _with_tls(wire, ssl_context, host))
         except (OSError, trio.BrokenResourceError) as error:
-            reason = f"{host}:{port}: {connect_reason(error)}"
+            reason = f"{place}: {connect_reason(error)}"
             cause = _root_cause(error)
             if isinstance(cause, OSError) and cause.errno in _USED_UP:
                 raise NothingLeft(reason) from error
@@ -191,6 +204,20 @@ class _Socket(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
 
+async def _connected(host: str, port: int) -> _Socket:
+    # trio sets TCP_NODELAY for every SocketStream that it makes.
+    return _Socket((await trio.open_tcp_stream(host, port)).socket)
+
+
+async def _through(wire: _Socket, proxy: Proxy, host: str, port: int) -> None:
+    """Have the proxy at the other end of *wire* connect it to *host*."""
+    try:
+        await tunnel.ask(wire, proxy, host, port)
+    except BaseException:
+        wire.close()
+        raise
+
+
 async def _with_tls(
     wire: _Socket, ssl_context: ssl.SSLContext, host: str
 ) -> trio.SSLStream[_Socket]:
@@ -212,6 +239,8 @@ def connect_reason(error: BaseException) -> str:
     match _root_cause(error):
         case ssl.SSLCertVerificationError() as refusal:
             return f"its certificate is refused: {refusal.verify_message}"
+        case tunnel.Denied() as denial:
+            return str(denial)
         case ssl.SSLError() as failure:
             return f"TLS failed: {failure.reason or 'it was cut off'}"
         case OSError(strerror=str(text)):

@@ -2,8 +2,8 @@
 
 httpx's own pool looks at every connection for every request, so its cost grows
 with their number. Here a request takes the connection that was used last, which
-costs the same however many there are. HTTP/1.1 only, no proxies, and a request's
-body is one piece.
+costs the same however many there are. HTTP/1.1 only, and a request's body is one
+piece.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final, TypeAlias, final
 import httpx
 import trio
 
+from duckservice.config import Proxy
 from duckservice.providers.connection import ClosedHere, Connection
 from duckservice.providers.http1_answer import AnswerParser
 from duckservice.providers.http_body import AheadStream
@@ -48,14 +49,16 @@ class FastTransport(httpx.AsyncBaseTransport):
         self,
         *,
         ssl_context: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
         idle_connections_max: int = 64,
         keepalive_expiry: float = 60.0,
     ) -> None:
         """Make a transport; *keepalive_expiry* is in seconds.
 
-        Without *ssl_context* it refuses https.
+        Without *ssl_context* it refuses https; with a *proxy*, all but https.
         """
         self._ssl_context = ssl_context
+        self._proxy = proxy
         self._idle = IdleConnections[Connection](
             connections_max=idle_connections_max, expiry=keepalive_expiry
         )
@@ -106,10 +109,14 @@ class FastTransport(httpx.AsyncBaseTransport):
         scheme, host, port = origin
         if scheme == "https" and self._ssl_context is None:
             raise httpx.ConnectError("https needs an SSL context")
+        if scheme != "https" and self._proxy is not None:
+            raise httpx.ConnectError("only https goes through a proxy")
         context = self._ssl_context if scheme == "https" else None
         limit = request.extensions.get("timeout", {}).get("connect", math.inf)
         with trio.move_on_after(limit):
-            connection = await Connection.open(host, port or _PORTS[scheme], context)
+            connection = await Connection.open(
+                host, port or _PORTS[scheme], context, self._proxy
+            )
             self._open.add(connection)
             if self._closed:
                 self.close(connection)

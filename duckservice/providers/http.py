@@ -3,7 +3,8 @@
 A key that an answer echoes is masked before anything else reads it.
 
 A client talks to one origin, that of its ``base_url``, and to no other:
-redirects are not followed and no proxy is read from the environment. What an
+redirects are not followed, and no proxy is read from the environment: who has one
+names it, and its tunnel ends where the TLS of that origin begins. What an
 upstream can cost is bounded: in bytes by `HttpLimits` (nothing is ever
 decompressed), in time by the four limits of `TimeoutConfig`:
 
@@ -18,8 +19,8 @@ Waiting for credentials, such as a token, is part of ``first_byte`` and ``total`
 
     how it fails                                         what is raised
     a time limit is over                                 ProviderTimeout
-    cannot connect, TLS refused, closed before it        ProviderError
-      answered
+    cannot connect, no tunnel through the proxy, TLS     ProviderError
+      refused, closed before it answered
     we close the connections, because the provider's     Unavailable
       client is restarted or stopped; we have no file
       descriptor or memory left for a connection
@@ -36,7 +37,6 @@ What any answer says of rate limits is told to the attempt that it belongs to.
 
 from __future__ import annotations
 
-import functools
 import logging
 import ssl
 import time
@@ -78,6 +78,7 @@ from duckservice.providers.http_body import Body, closed_here, total_is_over
 from duckservice.providers.rate_headers import rate_hints, says_limits
 from duckservice.providers.redaction import Secrets
 from duckservice.providers.request_context import current_sending
+from duckservice.providers.way_out import DIRECT, WayOut
 from duckservice.redaction import SECRET_NAME
 
 Classify: TypeAlias = Callable[[int, Mapping[str, str], bytes], DuckError]
@@ -138,6 +139,7 @@ class HttpClient:
         credentials: Credentials | None = None,
         secrets: Secrets | None = None,
         limits: HttpLimits = HttpLimits(),
+        way: WayOut = DIRECT,
         ssl_context: ssl.SSLContext | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         wall_clock: Callable[[], float] = time.time,
@@ -146,9 +148,9 @@ class HttpClient:
 
         *headers* go with every request, and what *credentials* say about it.
         *secrets*, by default those in *headers*, are masked in answers, and learn
-        what the credentials send. *ssl_context* replaces the default, which
-        verifies against certifi's list. *transport* replaces all that is below
-        this module. *wall_clock* is for answers that name a time and no date.
+        what the credentials send. *way* is how connections are made; *ssl_context*
+        replaces what it would verify with. *transport* replaces all that is below
+        this module, and is to go the same *way*. *wall_clock* is for answers that name a time and no date.
 
         Raises `ValueError` for a *base_url* or a header that cannot be used,
         as `Endpoint` does.
@@ -163,10 +165,11 @@ class HttpClient:
         self._classify = classify
         self._limits = limits
         self._secrets = Secrets(secrets_of(headers)) if secrets is None else secrets
+        self._proxy = way.proxy_to(self._endpoint.origin)
         if transport is None:
             if ssl_context is None and self._endpoint.origin.startswith("https:"):
-                ssl_context = _default_ssl_context()
-            transport = FastTransport(ssl_context=ssl_context)
+                ssl_context = way.ssl_context()
+            transport = FastTransport(ssl_context=ssl_context, proxy=self._proxy)
         self.transport: Final = transport
         """What is below HTTP; another client of the same origin may share it."""
         self._wall_clock = wall_clock
@@ -356,8 +359,9 @@ class HttpClient:
             case ClosedHere():
                 return closed_here(name)
             case httpx.ConnectTimeout():
+                way = f" through the proxy {self._proxy}" if self._proxy else ""
                 return ProviderTimeout(
-                    f"{name} could not be connected to within "
+                    f"{name} could not be connected to{way} within "
                     f"{self._timeout.connect:g} s (timeout.connect)",
                     provider=name,
                 )
@@ -367,7 +371,7 @@ class HttpClient:
                     f"{name} cannot be connected to: {error}", provider=name
                 )
             case httpx.ConnectError():
-                # Its text is the system's: host, port, reason.
+                # Its text is the system's, or ours: host, port, proxy, reason.
                 return ProviderError(
                     f"{name} cannot be reached: {error}", provider=name
                 )
@@ -475,11 +479,3 @@ def _plain(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
 def _is_identity(headers: Mapping[str, str]) -> bool:
     coding = headers.get("content-encoding")
     return coding is None or coding.strip().lower() in {"", "identity"}
-
-
-@functools.cache
-def _default_ssl_context() -> ssl.SSLContext:
-    # One for all clients: it takes 20 ms and some megabytes to build.
-    context = httpx.create_ssl_context(verify=True, trust_env=False)
-    context.set_alpn_protocols(["http/1.1"])
-    return context

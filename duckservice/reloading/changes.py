@@ -11,7 +11,14 @@ from typing import Any, Final, cast
 
 import attrs
 
-from duckservice.config import AuthConfig, Config, PriceConfig, ProviderConfig
+from duckservice.config import (
+    AuthConfig,
+    CaFile,
+    Config,
+    PriceConfig,
+    ProviderConfig,
+    Proxy,
+)
 
 LIVE: Final = ("providers", "retry", "routing", "budgets")
 """The tables that are taken over."""
@@ -20,6 +27,8 @@ LIVE_KEYS: Final = {"queue": ("max_size", "max_jobs")}
 
 WHERE: Final = frozenset({"adapter", "base_url", "region", "location"})
 """The keys that say where a provider is."""
+WAY: Final = frozenset({"ca_file", "proxy"})
+"""The keys that say how connections to it are made."""
 ASIDE: Final = frozenset(
     {
         *("priority", "weight", "max_concurrency"),
@@ -29,7 +38,7 @@ ASIDE: Final = frozenset(
 """The keys that decide when a provider is asked, and not what it is told."""
 
 
-WHOLE: Final = (AuthConfig, PriceConfig)
+WHOLE: Final = (AuthConfig, CaFile, PriceConfig, Proxy)
 """Tables that are named, and not their keys: these belong together."""
 
 
@@ -46,7 +55,9 @@ class Changes:
     moved: tuple[str, ...]
     """Providers that are elsewhere now: they need other connections."""
     renewed: tuple[str, ...]
-    """Providers that are asked otherwise now, over the connections that they have."""
+    """Providers that are asked otherwise now, where they were."""
+    rerouted: tuple[str, ...]
+    """Of these: to which there is another way, and not the connections that they have."""
     tuned: tuple[str, ...]
     """Providers of which something has changed, these two included."""
     changed: tuple[str, ...]
@@ -86,6 +97,9 @@ def changes(old: Config, new: Config) -> Changes:
             name
             for name, keys in different.items()
             if keys - ASIDE and name not in moved
+        ),
+        rerouted=tuple(
+            name for name, keys in different.items() if keys & WAY and name not in moved
         ),
         tuned=tuple(name for name, keys in different.items() if keys),
         changed=tuple(changed),

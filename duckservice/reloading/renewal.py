@@ -52,7 +52,10 @@ class ProviderMaker(Protocol):
         ...
 
     def renew(self, old: Provider, config: ProviderConfig) -> Provider:
-        """Return a provider of another config, over the connections of *old*."""
+        """Return a provider of another config, over the connections of *old*.
+
+        It has connections of its own where the config says another way to them.
+        """
         ...
 
 
@@ -67,7 +70,7 @@ class _Prepared:
     made: Mapping[str, Provider]
     """By the names of those that are there already."""
     moved: frozenset[str]
-    """Of those: which have other connections."""
+    """Of those: which are elsewhere now."""
     budgets: Sequence[BudgetRule]
 
 
@@ -199,7 +202,8 @@ class Renewal:
                 moved = name in its.moved
                 self._tune(guarded, config, now, aging=aging, moved=moved)
                 if name in its.made:
-                    self._give(guarded, config, its.made[name], moved=moved)
+                    apart = moved or name in found.rerouted
+                    self._give(guarded, config, its.made[name], apart=apart)
                 guarded.config = config
         parts.providers = its.guarded
         board = parts.board
@@ -245,11 +249,12 @@ class Renewal:
         config: ProviderConfig,
         provider: Provider,
         *,
-        moved: bool,
+        apart: bool,
     ) -> None:
+        """Have it use *provider*, whose connections are the same or *apart*."""
         assert self.maker is not None, "it has made the provider"
         make = partial(self.maker.make, config)
-        if not moved:
+        if not apart:
             guarded.client.renew(make, provider)
             return
         left = guarded.client.replace(make, provider)

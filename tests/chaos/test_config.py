@@ -33,6 +33,8 @@ adapter = "openai-compatible"
 base_url = "https://llm.example.com/deep/v1"
 headers = {{ Authorization = "Bearer {SECRET}" }}
 auth = {{ type = "oauth2", token_url = "https://login.example.com/token", client_id = "duck", client_secret = "{SECRET}" }}
+ca_file = "/not/there.pem"
+proxy = "http://me:{SECRET}@proxy.example:3128"
 models = ["m"]
 [providers.local]
 adapter = "ollama"

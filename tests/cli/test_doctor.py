@@ -10,9 +10,12 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 from datetime import date
 
 import pytest
+import trustme
 
 from duckservice.cli.doctor import (
     config as doctor_config,
@@ -24,12 +27,15 @@ from duckservice.cli.doctor import (
     runtime as doctor_runtime,
     socket as doctor_socket,
 )
+from duckservice.cli.doctor.finding import Finding
 from duckservice.cli.exits import TRY_AGAIN, Exit
 from duckservice.cli.session import Session
 from duckservice.config import (
     AuthConfig,
+    CaFile,
     Config,
     ProviderConfig,
+    Proxy,
     Secret,
     TelemetryConfig,
 )
@@ -354,6 +360,7 @@ def test_a_proxy_is_named_by_its_variable_and_not_by_its_url():
     finding = doctor_machine.of_proxies(environ, Config.default())
     assert (finding.verdict, CANARY in finding.detail) == ("warning", False)
     assert finding.detail.startswith("HTTPS_PROXY: duckd does not use it")
+    assert finding.advice.endswith('proxy = "env:HTTPS_PROXY"')
     assert doctor_machine.of_proxies({"NO_PROXY": "x"}, None).verdict == "ok"
 
 
@@ -591,6 +598,110 @@ def test_a_name_that_nobody_knows_is_told_from_a_host_that_is_down():
 
     finding = doctor_network.of_host("x", "https://x.invalid", connect=unknown)
     assert "cannot be looked up" in finding.detail
+
+
+@contextmanager
+def answering(reply: bytes):
+    """Yield a proxy that says *reply* to the first request, and what it was asked."""
+    heads: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                heads.append(connection.recv(4096))
+                connection.sendall(reply)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            port = server.getsockname()[1]
+            yield (
+                Proxy(host="127.0.0.1", port=port, login=Secret(f"me:{CANARY}")),
+                heads,
+            )
+        finally:
+            thread.join(20)
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict", "said"),
+    [
+        (
+            b"HTTP/1.1 200 OK\r\n\r\n",
+            "ok",
+            "x.example, port 443: the proxy http://127.",
+        ),
+        (b"HTTP/1.1 407 " + CANARY.encode() + b"\r\n\r\n", "failed", "(407)"),
+        (
+            b"HTTP/1.1 403 No\r\n\r\n",
+            "failed",
+            "no tunnel to x.example:443 (status 403)",
+        ),
+        (b"", "failed", "closed the connection"),
+    ],
+)
+def test_a_proxy_is_asked_for_the_tunnel_and_nothing_goes_through(reply, verdict, said):
+    with answering(reply) as (proxy, heads):
+        finding = doctor_network.of_proxy("x", "https://x.example/v1", proxy)
+    assert (finding.verdict, said in finding.detail) == (verdict, True), finding
+    assert CANARY not in f"{finding}"
+    assert heads[0].startswith(b"CONNECT x.example:443 HTTP/1.1\r\n")
+
+
+def test_a_proxy_is_asked_where_the_config_names_one_and_the_host_is_elsewhere(
+    monkeypatch,
+):
+    asked: list[str] = []
+
+    def note(subject, *_):
+        asked.append(subject)
+        return Finding(subject, "ok", "")
+
+    monkeypatch.setattr(doctor_network, "of_proxy", note)
+    proxy = Proxy(host="p", port=1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        here = f"http://127.0.0.1:{server.getsockname()[1]}"
+        its = {"far": "https://x.example", "here": here}
+        config = Config(
+            providers={
+                name: ProviderConfig(
+                    name=name, adapter="openai", base_url=url, proxy=proxy
+                )
+                for name, url in its.items()
+            }
+        )
+        verdicts = [its.verdict for its in doctor_network.findings(config)]
+    assert (asked, verdicts) == (["network far"], ["ok", "ok"])
+
+
+def test_certificates_that_are_trusted_are_judged_by_their_dates(tmp_path):
+    pem = trustme.CA().cert_pem.bytes().decode()
+    file = CaFile(path=tmp_path / "ca.pem", pem=pem)
+    its = ProviderConfig(name="up", adapter="openai", ca_file=file)
+    config = Config(
+        providers={"up": its, "other": ProviderConfig(name="other", adapter="groq")}
+    )
+    [good] = doctor_config.of_ca_files(config, 1_800_000_000.0)
+    assert (good.verdict, good.subject) == ("ok", "ca_file up")
+    assert "1 certificate, good until " in good.detail
+    [old] = doctor_config.of_ca_files(config, 1e12)
+    assert (old.verdict, "1 certificate of 1 expired" in old.detail) == (
+        "warning",
+        True,
+    )
+
+
+def test_a_proxy_that_only_the_daemon_knows_is_told_as_a_key_is(duck):
+    write_config(duck, '[providers.openai]\nproxy = "env:A_PROXY_THAT_IS_NOT_SET"\n')
+    told = found(duck("doctor", "--json"))
+    assert told["config"]["verdict"] == "ok"
+    assert told["key openai.proxy"]["verdict"] == "warning"
+    write_config(duck, '[providers.openai]\nproxy = "env:P"\n')
+    duck.environ["P"] = f"http://me:{CANARY}@p"
+    ended = duck("doctor", "--json")
+    assert "without a port" in found(ended)["config"]["detail"]
+    assert CANARY not in ended.out
 
 
 def test_the_network_is_left_alone_unless_asked_for(duck, monkeypatch):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import attrs
+import trustme
 
 from duckservice.config import Config, load, parse
 from duckservice.config_toml.structure import keys_of
@@ -38,6 +39,9 @@ def test_the_example_stays_right_when_its_providers_are_switched_on(tmp_path):
     text = re.sub(r"^# (?=\[providers|[a-z_]+ = )", "", text, flags=re.MULTILINE)
     text = text.replace("/home/me/.config/duckd/anthropic.key", str(key))
     text = text.replace("/home/me/.config/duckd/google.json", str(key))
+    authority = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(authority))
+    text = text.replace("/etc/ssl/certs/company.pem", str(authority))
     environ = dict.fromkeys(re.findall(r'"env:([A-Z_]+)"', text), "k" * 20)
     config = parse(text, file="config.toml", environ=environ)
     assert list(config.providers) == [

@@ -37,7 +37,10 @@ ENVIRON: Final = {
 }
 LITERALS: Final = {
     name: canary(name)
-    for name in ("literal key", "header token", "header cookie", "env default")
+    for name in (
+        *("literal key", "header token", "header cookie", "env default"),
+        "proxy login",
+    )
 }
 FILES: Final = {
     name: canary(name)
@@ -180,6 +183,12 @@ adapter = "openai"
 api_key = "env:NOT_SET:{LITERALS["env default"]}"
 base_url = "{url}/v1"
 models = ["spare-*"]
+[providers.proxied]
+adapter = "openai"
+api_key = "env:CANARY_API_KEY"
+base_url = "https://llm.invalid/v1"
+models = ["proxied-*"]
+proxy = "http://me:{quote(LITERALS["proxy login"], safe="")}@{url.partition("//")[2]}"
 {_patient_breakers()}
 """
 
@@ -187,7 +196,8 @@ models = ["spare-*"]
 def _patient_breakers() -> str:
     # All faults are to reach all providers.
     return "\n".join(
-        f"[providers.{name}.breaker]\nfailure_threshold = 100000" for name in PROVIDERS
+        f"[providers.{name}.breaker]\nfailure_threshold = 100000"
+        for name in (*PROVIDERS, "proxied")
     )
 
 
@@ -213,6 +223,8 @@ class Echo:
     faults: set[tuple[str, str]] = attrs.field(factory=set)
     """Of which providers, and which."""
     tokens: int = 0
+    tunnels: int = 0
+    """That it was asked for, and did not make; all faults in turn."""
     exports: int = 0
     """Of telemetry; all faults in turn."""
 
@@ -222,6 +234,12 @@ class Echo:
     def __getitem__(self, number: int) -> list[Action]:
         assert self.upstream is not None
         request = self.upstream.requests[number]
+        if request.line.startswith("CONNECT "):
+            self.tunnels += 1
+            fault = FAULTS[self.tunnels % len(FAULTS)]
+            return _acts(
+                "refused" if fault == "good" else fault, request, self.elsewhere
+            )
         if request.line.startswith("POST /token"):
             self.tokens += 1
             return [_json(_token(request))]

@@ -39,7 +39,14 @@ LOOKS = (
     *("/v1/batches", "/v1/performance"),
 )
 COMMANDS = (
-    *(["doctor"], ["doctor", "--json"], ["status"], ["status", "--json"], ["tree"]),
+    *(
+        ["doctor"],
+        ["doctor", "--json"],
+        ["doctor", "--network"],
+        ["status"],
+        ["status", "--json"],
+        ["tree"],
+    ),
     *(["providers"], ["providers", "--json"], ["jobs"], ["cost"], ["models"]),
     *(["config", "check"], ["config", "show"], ["config", "show", "--json"]),
 )
@@ -212,6 +219,8 @@ async def reloaded(run: Run) -> None:
         f'[providers.new]\nadapter = "openai"\napi_key = "env:{secret}"',
         f'[providers.new]\nadapter = "openai"\napi_key = ["{secret}"]',
         f'[providers.new]\nadapter = "openai"\nheaders = {{ "a b" = "{secret}" }}',
+        f'[providers.new]\nadapter = "openai"\nproxy = "http://u:{secret}@h/x"',
+        f'[providers.new]\nadapter = "openai"\nca_file = "/{secret}"',
         f'[store]\nurl = "postgresql://u:{secret}@h/d"',
         f"this is no TOML {secret}",
         f'x = "{secret}',
@@ -250,6 +259,8 @@ async def asked_over_tcp(run: Run) -> None:
 
 async def all_that_happens(run: Run) -> None:
     await all_faults(run)
+    for fault in FAULTS:
+        await one_fault(run, f"proxied-{fault}")
     await looked_at(run)
     await crashed(run)
     await all_faults(run, "keys", "oauth")
@@ -294,6 +305,7 @@ async def test_no_secret_of_the_config_is_in_any_byte_that_the_daemon_writes(
     everywhere = {(name, fault) for name in PROVIDERS for fault in FAULTS}
     assert everywhere <= echo.faults
     assert echo.tokens > 4
+    assert echo.tunnels > len(FAULTS)
     assert echo.exports > len(FAULTS)
     assert len(first.events("attempt")) > 5 * len(everywhere)
     assert run.leaks() == {}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from duckservice.cli.doctor.finding import Finding
+from duckservice.cli.text import plural
 
 if TYPE_CHECKING:
     from duckservice.cli.session import Session
-    from duckservice.config import Complaint, Config
+    from duckservice.config import CaFile, Complaint, Config
 
 _SECRETS: Final = (
     "api_key",
@@ -23,6 +26,7 @@ _SECRETS: Final = (
     "secret_access_key",
     "session_token",
 )
+_OF_THE_PLACE: Final = ("env:", "credential:")
 _TOLD_MAX: Final = 5
 """Complaints that are told at once."""
 
@@ -45,7 +49,10 @@ def findings(session: Session) -> tuple[list[Finding], Config | None]:
         advice = "write the config to a file"
         return [Finding("config", "failed", detail, advice)], None
     found, config = _of_file(place.path, session.environ)
-    return [*found, *of_keys(place.path, session.environ)], config
+    found += of_keys(place.path, session.environ)
+    if config is not None:
+        found += of_ca_files(config, time.time())
+    return found, config
 
 
 def _of_file(
@@ -82,7 +89,10 @@ def _told(path: Path, wrong: Sequence[Complaint]) -> str:
 
 def _is_of_a_key(complaint: Complaint) -> bool:
     """Say whether *complaint* is of a secret that is not to be had, or not here."""
-    return complaint.key.rpartition(".")[2].partition("[")[0] in _SECRETS
+    name = complaint.key.rpartition(".")[2].partition("[")[0]
+    if name == "proxy":  # a URL that is there, and wrong, is no matter of the place
+        return complaint.found.startswith(_OF_THE_PLACE)
+    return name in _SECRETS
 
 
 def _without_keys(path: Path, environ: Mapping[str, str]) -> Config | None:
@@ -141,9 +151,40 @@ def of_key(name: str, value: object, environ: Mapping[str, str]) -> Finding:
     return Finding(subject, "ok", f"{where}: is there")
 
 
+def of_ca_files(config: Config, now: float) -> Iterator[Finding]:
+    """Judge the certificates that are trusted beside the usual ones, by their dates."""
+    for provider in config.providers.values():
+        if provider.ca_file is None:
+            continue
+        subject = f"ca_file {provider.name}"
+        ends = _ends(provider.ca_file)
+        old = sum(end <= now for end in ends)
+        if old:
+            detail = f"{provider.ca_file.path}: {plural(old, 'certificate')} of {len(ends)} expired"
+            yield Finding(
+                subject, "warning", detail, "ask whose CA it is for a new one"
+            )
+            continue
+        first = f"{datetime.fromtimestamp(min(ends), UTC):%Y-%m-%d}" if ends else "?"
+        told = f"{plural(len(ends), 'certificate')}, good until {first} at least"
+        yield Finding(subject, "ok", f"{provider.ca_file.path}: {told}")
+
+
+def _ends(file: CaFile) -> list[float]:
+    """Return until when each certificate is good."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=file.pem)
+    ends = (str(its["notAfter"]) for its in context.get_ca_certs())
+    return [float(ssl.cert_time_to_seconds(end)) for end in ends]
+
+
 def _references(path: Path) -> Iterator[tuple[str, object]]:
     """Yield each secret's place in the file, and what stands there."""
     import tomllib
+
+    from duckservice.config_toml.secrets import is_literal
 
     try:
         providers = tomllib.loads(path.read_text("utf-8-sig")).get("providers")
@@ -157,6 +198,8 @@ def _references(path: Path) -> Iterator[tuple[str, object]]:
                     yield f"{name}[{number}]", one
             elif key in _SECRETS and isinstance(value, str):
                 yield (name if key == "api_key" else f"{name}.{key}"), value
+            elif key == "proxy" and not is_literal(value):
+                yield f"{name}.{key}", value
 
 
 def _table(value: Any) -> Mapping[str, Any]:

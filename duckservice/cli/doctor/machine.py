@@ -82,10 +82,12 @@ def of_proxies(environ: Mapping[str, str], config: Config | None) -> Finding:
     if not named:
         return Finding("proxies", "ok", "the environment names none")
     detail = f"{', '.join(named)}: duckd does not use it for requests to providers"
+    if config is not None and any(its.proxy for its in config.providers.values()):
+        detail += "; the config names one"
     extras = sorted(_needed(config) & set(_LOGINS.values())) if config else []
     if extras:
         detail += f"; the login library of {', '.join(extras)} does, for its tokens"
-    advice = "where there is no way out without one, name a gateway as base_url"
+    advice = f'where there is no way out without one: proxy = "env:{named[0]}"'
     return Finding("proxies", "warning", detail, advice)
 
 

@@ -1,7 +1,8 @@
 """What `duck doctor --network` looks at: whether each provider's host can be reached.
 
 A name is looked up, and a connection opened and closed. No byte is sent, so no key is
-used and nothing is billed; whether the key is taken, `duck providers check` asks.
+used and nothing is billed; whether the key is taken, `duck providers check` asks. Where a
+proxy is on the way, it is asked for the tunnel, with its login.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 from duckservice.cli.doctor.finding import Finding
 
 if TYPE_CHECKING:
-    from duckservice.config import Config, ProviderConfig
+    from duckservice.config import Config, ProviderConfig, Proxy
 
 _SECONDS: Final = 5.0
 
@@ -33,7 +34,14 @@ def findings(config: Config) -> Iterator[Finding]:
                 subject, "failed", f"has no URL: {type(error).__name__}", "set base_url"
             )
             continue
-        yield of_host(subject, url)
+        proxy = _proxy(provider, url)
+        yield of_host(subject, url) if proxy is None else of_proxy(subject, url, proxy)
+
+
+def _proxy(provider: ProviderConfig, url: str) -> Proxy | None:
+    from duckservice.providers.way_out import way_of
+
+    return way_of(provider).proxy_to(url)
 
 
 def _base_url(provider: ProviderConfig) -> str:
@@ -70,3 +78,26 @@ def of_host(
             "does the host run, and does a firewall let duckd out?",
         )
     return Finding(subject, "ok", f"{host}, port {port}: takes connections")
+
+
+def of_proxy(subject: str, url: str, proxy: Proxy) -> Finding:
+    """Judge whether *proxy* makes a tunnel to the host in *url*; nothing goes through it."""
+    from duckservice.providers import tunnel
+
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or 443
+    advice = "is proxy right in the config, its login too, and may it reach that host?"
+    try:
+        with socket.create_connection((proxy.host, proxy.port), _SECONDS) as wire:
+            wire.sendall(tunnel.request(proxy, host, port))
+            answer = b""
+            while not tunnel.is_made(answer, proxy, host, port):
+                data = wire.recv(4096)
+                if not data:
+                    raise tunnel.Denied(tunnel.CUT_OFF)
+                answer += data
+    except OSError as error:
+        why = error.strerror or str(error) or type(error).__name__
+        return Finding(subject, "failed", f"the proxy {proxy}: {why}", advice)
+    detail = f"{host}, port {port}: the proxy {proxy} makes a tunnel"
+    return Finding(subject, "ok", detail)

@@ -27,6 +27,7 @@ from duckservice.providers.auth.library import Library
 from duckservice.providers.auth.oauth2 import RefreshToken
 from duckservice.providers.auth.token_endpoint import TokenEndpoint
 from duckservice.providers.auth.tokens import Token
+from duckservice.providers.way_out import DIRECT, WayOut
 
 SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 TOKEN_URL: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 - a URL
@@ -48,6 +49,7 @@ class GoogleTokens:
     environ: Mapping[str, str] = attrs.field(repr=False)
     scope: str = SCOPE
     connect: float = 5.0
+    way: WayOut = DIRECT
     wall_clock: Callable[[], float] = time.time
     _found: Any = attrs.field(default=None, init=False, repr=False)
     """google-auth's credentials, which know when they are to be renewed."""
@@ -116,7 +118,11 @@ class GoogleTokens:
     def _endpoint(self, url: str, *secrets: str) -> TokenEndpoint:
         try:
             return TokenEndpoint(
-                provider=self.provider, url=url, secrets=secrets, connect=self.connect
+                provider=self.provider,
+                url=url,
+                secrets=secrets,
+                connect=self.connect,
+                way=self.way,
             )
         except ValueError as error:
             raise self._bad_file(f"token_uri: {error}") from error

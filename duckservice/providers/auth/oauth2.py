@@ -62,6 +62,10 @@ class RefreshToken:
         }
         given = await self.endpoint.exchange({k: v for k, v in form.items() if v})
         if given.refresh_token is not None:
-            self.endpoint.mask(given.refresh_token)
-            self.refresh_token = Secret(given.refresh_token)
+            self.go_on_with(Secret(given.refresh_token))
         return given.token
+
+    def go_on_with(self, refresh_token: Secret) -> None:
+        """Use *refresh_token* from now on."""
+        self.endpoint.mask(refresh_token.reveal())
+        self.refresh_token = refresh_token

@@ -14,6 +14,7 @@ from duckservice.providers.auth.keys import Keys
 from duckservice.providers.auth.oauth2 import ClientCredentials, RefreshToken
 from duckservice.providers.auth.token_endpoint import TokenEndpoint
 from duckservice.providers.auth.tokens import BearerTokens, TokenSource
+from duckservice.providers.way_out import way_of
 
 
 def credentials_of(
@@ -49,12 +50,22 @@ def handed_over(
     Keys keep their states, as `Keys.after` says. Tokens and signatures stay *old* where
     they would be made of the same: a refresh token that the server has replaced is known
     to *old* alone. With them stays the time limit for connecting to where tokens come from.
-    *old* may be used on, by requests under way.
+    Where the way there is another, *new* is used, and has the refresh token of *old*, which
+    may be used on, by requests under way.
     """
     if isinstance(old, Keys) and isinstance(new, Keys):
         return new.after(old)
-    is_same = type(old) is type(new) and _made_of(before) == _made_of(now)
-    return old if is_same else new
+    if type(old) is not type(new) or _made_of(before) != _made_of(now):
+        return new
+    if way_of(before) == way_of(now):
+        return old
+    if isinstance(old, BearerTokens) and isinstance(new, BearerTokens):
+        match old.source, new.source:
+            case RefreshToken() as its, RefreshToken() as source:
+                source.go_on_with(its.refresh_token)
+            case _:
+                pass
+    return new
 
 
 def _made_of(config: ProviderConfig) -> tuple[object, ...]:
@@ -82,6 +93,7 @@ def token_credentials(
                     environ=environ,
                     scope=auth.scope or google.SCOPE,
                     connect=config.timeout.connect,
+                    way=way_of(config),
                 )
             )
         case "entra":
@@ -99,6 +111,7 @@ def _oauth2(config: ProviderConfig, auth: AuthConfig, url: str) -> TokenSource:
         url=url,
         secrets=[secret.reveal() for secret in auth.secrets()],
         connect=config.timeout.connect,
+        way=way_of(config),
     )
     if auth.refresh_token is not None:
         return RefreshToken(

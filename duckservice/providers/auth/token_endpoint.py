@@ -32,6 +32,7 @@ from duckservice.providers.http import HttpClient, HttpLimits
 from duckservice.providers.reading import UNREADABLE, mapping_or_empty, text_or
 from duckservice.providers.redaction import Redactor, Secrets
 from duckservice.providers.retry_after import retry_after
+from duckservice.providers.way_out import DIRECT, WayOut
 
 LIFETIME_DEFAULT: Final = 300.0
 """Seconds, for a token that does not say."""
@@ -68,9 +69,17 @@ class TokenEndpoint:
     """
 
     def __init__(
-        self, *, provider: str, url: str, secrets: Iterable[str], connect: float = 5.0
+        self,
+        *,
+        provider: str,
+        url: str,
+        secrets: Iterable[str],
+        connect: float = 5.0,
+        way: WayOut = DIRECT,
     ) -> None:
         origin = Endpoint(url, {}, authenticated=True).origin
+        way.proxy_to(url)
+        self._way = way
         parts = urlsplit(url)
         self._base = f"{parts.scheme}://{parts.netloc}"
         self._path = parts.path or "/"
@@ -102,6 +111,7 @@ class TokenEndpoint:
             timeout=self._timeout,
             classify=self._refusal,
             secrets=self._secrets,
+            way=self._way,
             limits=HttpLimits(body_bytes_max=_BODY_MAX, error_body_bytes_max=_BODY_MAX),
         )
         try:

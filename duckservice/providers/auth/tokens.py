@@ -58,7 +58,8 @@ class BearerTokens:
         *,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
-        self._source = source
+        self.source: Final = source
+        """Where tokens come from."""
         self._clock = clock
         self._held: _Held | None = None
         self._was_refused = False
@@ -67,7 +68,7 @@ class BearerTokens:
         )
 
     def __repr__(self) -> str:
-        return f"<BearerTokens of {self._source!r}>"
+        return f"<BearerTokens of {self.source!r}>"
 
     async def headers(
         self,
@@ -106,7 +107,7 @@ class BearerTokens:
         return held.headers
 
     async def _fetch(self) -> Mapping[str, str]:
-        token = await self._source.fetch()
+        token = await self.source.fetch()
         now = self._clock()
         new = self._held = _Held(
             headers={"authorization": f"Bearer {token.value}"},
