@@ -11,6 +11,7 @@ from typing import Final, final
 import attrs
 import trio
 
+from duckservice.dashboard.answers import SAFETY
 from duckservice.dashboard.app import DashboardApp
 from duckservice.dashboard.asking import Asking
 from duckservice.dashboard.board import Board
@@ -73,6 +74,7 @@ async def open_dashboard(
         app = DashboardApp(door, board, daemon, load_page())
         async with trio.open_nursery() as nursery:
             await nursery.start(collector.run)
-            await nursery.start(partial(serve, app, [listener], limits=limits))
+            server = partial(serve, app, [listener], limits=limits, own_headers=SAFETY)
+            await nursery.start(server)
             yield Dashboard(listener.port, board, entrance)
             nursery.cancel_scope.cancel(reason="the dashboard ends")

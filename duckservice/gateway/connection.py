@@ -23,7 +23,7 @@ import os
 import socket
 import struct
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn, final
 
 import attrs
@@ -37,6 +37,7 @@ from duckservice.gateway.exchange import Exchange
 from duckservice.gateway.http1 import (
     HEAD_TOO_LATE,
     HEAD_TOO_LONG,
+    OF_NO_USE_TO_PAGES,
     TOO_MUCH_AT_ONCE,
     Refusal,
     RequestHead,
@@ -64,6 +65,8 @@ class Shared:
     app: ASGIApp
     limits: ServerLimits
     new_request_id: Callable[[], str]
+    own_headers: Sequence[tuple[bytes, bytes]] = OF_NO_USE_TO_PAGES
+    """On the answers that the application has no part in."""
     draining: bool = False
     requests: int = 0
     """Passed to the application so far."""
@@ -272,7 +275,8 @@ class Connection:
             await self._send_refusal(self._refusal, without_body=without_body)
 
     async def _send_refusal(self, refusal: Refusal, *, without_body: bool) -> None:
-        answer = encode_refusal(refusal, without_body=without_body)
+        own = self._shared.own_headers
+        answer = encode_refusal(refusal, without_body=without_body, headers=own)
         try:
             await self.client.send(answer, stall=self.limits.linger_time)
         except (trio.BrokenResourceError, trio.TooSlowError):

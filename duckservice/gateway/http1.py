@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Final, TypeAlias, final
 from urllib.parse import unquote
@@ -46,6 +46,13 @@ class Refusal:
     message: str
     request_id: str = ""
 
+
+OF_NO_USE_TO_PAGES: Final[Sequence[tuple[bytes, bytes]]] = (
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+)
+"""On what every browser of this machine can have answered: no page may make more of it."""
 
 TOO_MANY_CONNECTIONS: Final = Refusal(503, "unavailable", "too many connections")
 TOO_MUCH_AT_ONCE: Final = Refusal(
@@ -239,8 +246,13 @@ _ERROR_TYPES: Final = {
 }
 
 
-def encode_refusal(refusal: Refusal, *, without_body: bool = False) -> bytes:
-    """Return the whole response of a refusal.
+def encode_refusal(
+    refusal: Refusal,
+    *,
+    without_body: bool = False,
+    headers: Sequence[tuple[bytes, bytes]] = OF_NO_USE_TO_PAGES,
+) -> bytes:
+    """Return the whole response of a refusal, with these *headers* beside its own.
 
     The server does not know whose format the endpoint speaks, so its errors are of
     OpenAI's shape, of Anthropic's and of ours at once.
@@ -252,9 +264,9 @@ def encode_refusal(refusal: Refusal, *, without_body: bool = False) -> bytes:
         "param": None,
     }
     body = json.dumps({"type": "error", "error": error}).encode()
-    headers = [(b"content-type", b"application/json")]
+    fields = [(b"content-type", b"application/json"), *headers]
     if refusal.request_id:
-        headers.append((b"x-request-id", refusal.request_id.encode("ascii")))
+        fields.append((b"x-request-id", refusal.request_id.encode("ascii")))
     framing = b"content-length: %d\r\nconnection: close\r\n" % len(body)
-    head = encode_response_head(refusal.status, headers, framing)
+    head = encode_response_head(refusal.status, fields, framing)
     return head if without_body else head + body

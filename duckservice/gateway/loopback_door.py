@@ -27,6 +27,7 @@ from duckservice.calls.call import Submitter
 from duckservice.config import Secret
 from duckservice.errors import PermissionDenied
 from duckservice.gateway.asgi import ASGIApp, Receive, Scope, Send
+from duckservice.gateway.http1 import OF_NO_USE_TO_PAGES
 from duckservice.gateway.loopback_names import LoopbackNames
 from duckservice.gateway.wire.errors import encode_error, family_of
 
@@ -104,7 +105,7 @@ class LoopbackDoor:
         answer = encode_error(
             PermissionDenied(message), family_of(scope["path"]), status=status
         )
-        headers = [*answer.headers, (b"connection", b"close")]
+        headers = [*answer.headers, *OF_NO_USE_TO_PAGES, (b"connection", b"close")]
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
         await send(

@@ -42,7 +42,7 @@ import trio
 
 from duckservice.gateway.asgi import ASGIApp
 from duckservice.gateway.connection import Connection, Shared
-from duckservice.gateway.http1 import TOO_MANY_CONNECTIONS
+from duckservice.gateway.http1 import OF_NO_USE_TO_PAGES, TOO_MANY_CONNECTIONS
 from duckservice.gateway.limits import ServerLimits
 
 __all__ = ["Listener", "Server", "ServerLimits", "ServerStatistics", "serve"]
@@ -90,13 +90,15 @@ async def serve(
     listeners: Sequence[Listener],
     *,
     limits: ServerLimits = _DEFAULT_LIMITS,
+    own_headers: Sequence[tuple[bytes, bytes]] = OF_NO_USE_TO_PAGES,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve *app* to everybody who connects; started with the `Server`.
 
+    *own_headers* are on what the server itself answers, where *app* is not asked.
     Returns after `Server.drain`, when the last connection is closed.
     """
-    server = Server(app, listeners, limits=limits)
+    server = Server(app, listeners, limits=limits, own_headers=own_headers)
     task_status.started(server)
     await server.serve()
 
@@ -116,8 +118,9 @@ class Server:
         *,
         limits: ServerLimits = _DEFAULT_LIMITS,
         new_request_id: Callable[[], str] = _uuid,
+        own_headers: Sequence[tuple[bytes, bytes]] = OF_NO_USE_TO_PAGES,
     ) -> None:
-        self._shared = Shared(app, limits, new_request_id)
+        self._shared = Shared(app, limits, new_request_id, own_headers)
         self._limits = limits
         self._listeners = list(listeners)
         self._nursery: trio.Nursery | None = None

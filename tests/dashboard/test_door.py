@@ -9,6 +9,8 @@ import trio
 
 from duckservice.dashboard import door
 from duckservice.dashboard.entrance import TOKEN_LIFE, Entrance
+from duckservice.gateway.server import ServerLimits
+from tests.dashboard.conftest import daemon_at, open_stage
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
@@ -240,13 +242,36 @@ async def test_each_answer_keeps_the_page_to_itself(stage) -> None:
     heads = [reply.headers for reply in replies] + [(await client.head())[1]]
     assert {reply.status for reply in replies} >= {200, 303, 400, 403, 404, 405}
     for headers in heads:
-        assert headers["content-security-policy"] == POLICY
-        assert headers["referrer-policy"] == "no-referrer"
-        assert headers["x-content-type-options"] == "nosniff"
-        assert headers["cache-control"] == "no-store"
-        assert headers["cross-origin-opener-policy"] == "same-origin"
-        assert headers["cross-origin-resource-policy"] == "same-origin"
-        assert not any(name.startswith("access-control") for name in headers)
+        assert_kept_to_itself(headers)
+
+
+def assert_kept_to_itself(headers) -> None:
+    assert headers["content-security-policy"] == POLICY
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
+    assert headers["cross-origin-opener-policy"] == "same-origin"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert not any(name.startswith("access-control") for name in headers)
+
+
+async def test_so_does_each_answer_that_never_comes_to_the_application(socket) -> None:
+    limits = ServerLimits(head_time=0.1, linger_time=0.1, tcp_connections_max=9)
+    async with daemon_at(socket), open_stage(socket, limits=limits) as stage:
+        browser = stage.browser
+        requests = (
+            b"what is this?\r\n\r\n",
+            b"GET / HT",
+            browser.head("GET", "/", ("X: " + "y" * 70_000,), None, None),
+            browser.head("POST", PAUSE, ("Content-Length: 99999999999",), None, None),
+        )
+        replies = [await (await browser.connect()).ask(its) for its in requests]
+        for _ in range(9):
+            await browser.connect()
+        replies.append(await browser.get("/"))
+    assert [reply.status for reply in replies] == [400, 408, 431, 413, 503]
+    for reply in replies:
+        assert_kept_to_itself(reply.headers)
 
 
 TRICKS = [

@@ -24,6 +24,7 @@ from duckservice.loopback import loopback_address
 from duckservice.paths import StartupError
 from tests.gateway.fake_service import ask
 from tests.gateway.serving import RawClient, answer, read_body
+from tests.gateway.test_server_limits import assert_of_no_use_to_pages
 
 TOKEN = "token-of-the-door-93b1c07e"
 ME = Submitter(uid=os.geteuid(), gid=os.getegid(), pid=0)
@@ -339,3 +340,21 @@ async def test_a_name_in_the_request_s_target_counts_and_not_the_one_in_host(
     lines[1] = "Host: evil.example"
     reply = await (await doorway.connect()).ask("\r\n".join([*lines, "", ""]).encode())
     assert reply.status == 200, "Host is nothing, where the target says it"
+
+
+async def test_no_page_makes_anything_of_an_answer_without_the_token(doorway) -> None:
+    replies = [
+        await doorway.ask(),
+        await doorway.ask(BEARER, host="evil.example"),
+        await doorway.ask("X: " + "y" * 70_000),
+        await doorway.ask("Content-Length: 99999999999", method="POST"),
+        await (await doorway.connect()).ask(b"what is this?\r\n\r\n"),
+    ]
+    async with contextlib.AsyncExitStack() as more:
+        for _ in range(20):
+            stream = await trio.open_tcp_stream("127.0.0.1", doorway.port)
+            await more.enter_async_context(stream)
+        replies.append(await doorway.ask())
+    assert [reply.status for reply in replies] == [401, 403, 431, 413, 400, 503]
+    for reply in replies:
+        assert_of_no_use_to_pages(reply.headers)

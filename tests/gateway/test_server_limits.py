@@ -29,6 +29,15 @@ def assert_refused(reply, status, code):
     assert reply.status == status
     assert reply.headers["connection"] == "close"
     assert json.loads(reply.body)["error"]["code"] == code
+    assert_of_no_use_to_pages(reply.headers)
+
+
+def assert_of_no_use_to_pages(headers):
+    """Assert what keeps a page from running, framing or keeping an answer."""
+    policy = headers["content-security-policy"]
+    assert policy == "default-src 'none'; frame-ancestors 'none'"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
 
 
 async def test_a_head_over_the_limit_is_refused(tcp):
