@@ -48,6 +48,10 @@ async def provider_fields(guarded: Guarded, cost: int | None) -> Json:
             "available": limiter.requests_available,
             "tokens_available": limiter.tokens_available,
             "limits": _limits(config),
+            "key_limits": {
+                "requests_per_minute": config.key_limits.requests_per_minute,
+                "tokens_per_minute": config.key_limits.tokens_per_minute,
+            },
             "waiting": limiter.waiting,
             "blocked_s": None
             if limiter.blocked_until is None

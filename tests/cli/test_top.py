@@ -186,6 +186,11 @@ def test_a_limit_is_what_is_configured_or_what_the_provider_has_told() -> None:
     both = {"requests_per_minute": 60, "tokens_per_minute": None, "burst": 20}
     assert limit(available=5, limits=both) == Limit(left=5, of=20)
     assert limit(available=5, limits={}) == Limit(left=5, of=None)
+    each = {"requests_per_minute": 8, "tokens_per_minute": None}
+    assert limit(available=5, limits={}, key_limits=each) == Limit(left=5, of=8)
+    two = {"key_limits": each, "keys": [{"available": 1}, {"available": 4}]}
+    assert limit(available=5, limits={}, **two) == Limit(left=5, of=16)
+    assert limit(available=5, limits=both | {"burst": 12}, **two).of == 12
     assert limit(available=None, told={}) is None
     told = {
         "a": {"available": 9, "requests_limit": 10},

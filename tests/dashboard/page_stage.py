@@ -61,6 +61,23 @@ models = ["bad-*"]
 price = {{ input = 1000, output = 1000 }}
 breaker = {{ failure_threshold = 2, reset_timeout = "10m" }}
 
+[providers.keyed]
+adapter = "openai-compatible"
+base_url = "http://127.0.0.1:{port}/v1"
+models = ["keyed-*"]
+api_keys = ["env:NOT_SET:key-of-the-stage-0001", "env:NOT_SET:key-of-the-stage-0002"]
+limits = {{ requests_per_minute = 1000 }}
+key_limits = {{ requests_per_minute = 40, tokens_per_minute = 20000 }}
+price = {{ input = 1000, output = 1000 }}
+
+[providers.single]
+adapter = "openai-compatible"
+base_url = "http://127.0.0.1:{port}/v1"
+models = ["single-*"]
+api_key = "env:NOT_SET:key-of-the-stage-0003"
+key_limits = {{ requests_per_minute = 30 }}
+price = {{ input = 1000, output = 1000 }}
+
 [retry]
 max_attempts = 1
 

@@ -162,6 +162,32 @@ def test_providers_show_limits_and_figures(page: Page, stage: Stage) -> None:
     page.wait(lambda: "good-1" in page.text(f"{row} .models"), "figures by model")
 
 
+def test_a_limit_of_each_key_has_a_bar_at_its_key_and_counts_for_all(
+    page: Page, stage: Stage
+) -> None:
+    assert stage.ask("keyed-1") == 200
+    assert stage.ask("single-1") == 200
+    keyed, single = provider_row("keyed"), provider_row("single")
+
+    def used(css: str) -> list[str]:
+        texts = (its.text for its in page.all(f"{css} .meter > span:last-child"))
+        return [text.replace("\u202f", " ") for text in texts]
+
+    keys, limits = f'{keyed} [data-label="Keys"]', f'{keyed} [data-label="Limits"]'
+    page.wait(lambda: used(limits)[0] == "1 / 80 requests", "of both keys together")
+    assert sorted(used(keys)[::2]) == ["0 / 40 req", "1 / 40 req"]
+    assert min(used(keys)[1::2]) == "0 / 20K tok"
+    assert used(limits)[1].endswith(" / 40K tokens")
+    bars = page.all(f"{keys} .bar")
+    assert "requests used of the limit of key …0001 of keyed" in {
+        bar.get_attribute("aria-label") for bar in bars
+    }
+    page.wait(
+        lambda: used(f'{single} [data-label="Limits"]') == ["1 / 30 requests"],
+        "an only key's limit is its provider's",
+    )
+
+
 def test_an_open_breaker_is_seen_and_can_be_reset(page: Page, stage: Stage) -> None:
     for _ in range(2):
         stage.ask("bad-1")
@@ -402,7 +428,7 @@ def test_it_is_dark_or_light_as_the_system_says_or_the_user_chose(page: Page) ->
     page.wait(lambda: page.script(ground) == light, "as the system says")
 
 
-@pytest.mark.parametrize("width", [360, 1024, 1280, 1440])
+@pytest.mark.parametrize("width", [360, 720, 900, 1024, 1200, 1280, 1440])
 def test_nothing_is_cut_or_hidden_behind_a_scrollbar(page: Page, width: int) -> None:
     page.emulate(
         "setDeviceMetricsOverride",

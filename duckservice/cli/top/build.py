@@ -136,15 +136,22 @@ def _rest(its: Json) -> tuple[float | None, str]:
 def _limit(limiter: Json, left: str, of: str, limits: Sequence[str]) -> Limit | None:
     """Return the tightest limit: what is configured, or else told by the provider."""
     if limiter.get(left) is not None:
-        known = part_of(limiter, "limits")
-        configured: list[int] = [known[name] for name in limits if known.get(name)]
-        return Limit(left=limiter[left], of=min(configured, default=None))
+        return Limit(left=limiter[left], of=_configured(limiter, limits))
     told = [
         Limit(left=its[left], of=its[of])
         for its in part_of(limiter, "told").values()
         if its.get(left) is not None and its.get(of)
     ]
     return max(told, key=lambda its: its.used or 0.0) if told else None
+
+
+def _configured(limiter: Json, limits: Sequence[str]) -> int | None:
+    """Return the smallest limit of all keys, which have no more than theirs together."""
+    known, each = part_of(limiter, "limits"), part_of(limiter, "key_limits")
+    keys = len(limiter.get("keys", ())) or 1
+    whole = [known[name] for name in limits if known.get(name)]
+    of_keys = [each[name] * keys for name in limits if each.get(name)]
+    return min([*whole, *of_keys], default=None)
 
 
 def _budget(its: Json, now: float) -> Budget:

@@ -8,6 +8,7 @@ const BREAKERS = {
   closed: ["ok", "closed"], open: ["bad", "open"], half_open: ["busy", "half open"],
   disabled: ["off", "disabled"],
 };
+const SHORT = { requests: "req", tokens: "tok" };
 const KEYS = {
   ok: ["ok", "ok"], limited: ["warn", "limited"], used_up: ["bad", "used up"],
   refused: ["bad", "refused"], forbidden: ["bad", "forbidden"],
@@ -52,7 +53,7 @@ function Provider({ its }) {
       <td data-label="Success" class="num">${say.percent(how.success_rate)}</td>
       <td data-label="Failures" class="num" title=${codes(how.failures_by_code)}>${say.whole(how.failures)}</td>
       <td data-label="Spend" class="num"><${Usd} value=${its.cost_usd} /></td>
-      <td data-label="Keys">${its.keys.length ? its.keys.map((key) => html`<${Key} its=${key} />`) : html`<span class="dim">none</span>`}</td>
+      <td data-label="Keys">${its.keys.length ? its.keys.map((key, at) => html`<${Key} its=${key} left=${its.limiter.keys?.[at]} most=${its.limiter.key_limits} of=${name} />`) : html`<span class="dim">none</span>`}</td>
       <td data-label="Actions" class="actions">
         ${its.enabled
           ? html`<${Act} label="Disable" title=${`disable ${name}`} path=${to("disable")} done=${`${its.name} is disabled`}
@@ -78,31 +79,45 @@ function Breaker({ its }) {
 function Limits({ its, name }) {
   const limiter = its.limiter;
   const most = limiter.limits;
+  // What is left is never more than all keys have left; an only key has no count of its own.
+  const keys = (each) => (each == null ? null : each * (limiter.keys?.length || 1));
+  const each = limiter.key_limits;
   const rows = [
-    ["requests", limiter.available, smaller(most.burst, most.requests_per_minute)],
-    ["tokens", limiter.tokens_available, most.tokens_per_minute],
+    ["requests", limiter.available, smaller(most.burst, most.requests_per_minute, keys(each?.requests_per_minute))],
+    ["tokens", limiter.tokens_available, smaller(most.tokens_per_minute, keys(each?.tokens_per_minute))],
   ].filter(([, left]) => left != null);
   return html`<span class="stack">
-    ${rows.map(([what, left, of]) =>
-      of
-        ? html`<span class="meter" title=${`${say.whole(left)} of ${say.whole(of)} ${what} left`}>
-            <${Bar} label=${`${what} used of the limit of ${name}`} used=${of - left} of=${of} />
-            <span>${say.compact(Math.max(0, of - left))} / ${say.compact(of)} ${what}</span></span>`
-        : html`<span>${say.compact(left)} ${what} left</span>`,
-    )}
+    <${Meters} rows=${rows} name=${name} />
     ${!rows.length && html`<span class="dim">none</span>`}
     ${limiter.blocked_s > 0 && html`<${State} look="warn" word=${`blocked for ${say.span(limiter.blocked_s)}`} />`}
     ${limiter.waiting > 0 && html`<small>${say.whole(limiter.waiting)} wait for it</small>`}
   </span>`;
 }
 
-const smaller = (a, b) => (a == null || b == null ? (a ?? b) : Math.min(a, b));
+/** How much of each limit is used, a line each; only what is left, where nobody knows of how much. */
+function Meters({ rows, name, short = {} }) {
+  return rows.map(([what, left, of]) =>
+    of
+      ? html`<span class="meter" title=${`${say.whole(left)} of ${say.whole(of)} ${what} left`}>
+          <${Bar} label=${`${what} used of the limit of ${name}`} used=${of - left} of=${of} />
+          <span>${say.compact(Math.max(0, of - left))} / ${say.compact(of)} ${short[what] ?? what}</span></span>`
+      : html`<span>${say.compact(left)} ${what} left</span>`,
+  );
+}
 
-function Key({ its }) {
+/** The smallest of those that are known; undefined without any. */
+const smaller = (...all) => all.filter((its) => its != null).sort((a, b) => a - b)[0];
+
+function Key({ its, left, most, of }) {
   const [look, word] = KEYS[its.state] ?? ["warn", say.plain(its.state)];
+  const rows = [
+    ["requests", left?.available, most?.requests_per_minute],
+    ["tokens", left?.tokens_available, most?.tokens_per_minute],
+  ].filter(([, count, limit]) => count != null && limit != null);
   const wait = its.wait_s != null ? `, again in ${say.span(its.wait_s)}` : "";
   return html`<span class="key-state" title=${word + wait}><${State} look=${look} word=${its.state === "ok" ? "" : word} /><code><${Text} value=${its.key} /></code>
-    <span class="unseen">${word}${wait}</span></span>`;
+    <span class="unseen">${word}${wait}</span></span>
+    ${rows.length > 0 && html`<span class="key-limits"><${Meters} rows=${rows} name=${`key ${say.plain(its.key)} of ${of}`} short=${SHORT} /></span>`}`;
 }
 
 function Models({ models, its }) {

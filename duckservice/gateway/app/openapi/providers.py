@@ -142,6 +142,13 @@ SCHEMAS: Final[Mapping[str, Json]] = {
                         },
                         about="What is configured; null: no limit.",
                     ),
+                    "key_limits": obj(
+                        {
+                            "requests_per_minute": nullable(whole()),
+                            "tokens_per_minute": nullable(whole()),
+                        },
+                        about="What is configured of each key; null: no limit.",
+                    ),
                     "waiting": whole(),
                     "blocked_s": nullable(number(least=None)),
                     "keys": array(
