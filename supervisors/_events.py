@@ -6,9 +6,10 @@ The library logs nothing by itself: pass ``on_event`` to `supervise` or
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -104,28 +105,20 @@ def ignore(_event: Event) -> None:
     """Take no note."""
 
 
-@attrs.frozen
-class _Unraisable:
-    """What `sys.unraisablehook` wants to know."""
-
-    exc_type: type[BaseException]
-    exc_value: BaseException
-    exc_traceback: object
-    err_msg: str
-    object: object
-
-
 def emit(hook: Callable[[E], None], event: E) -> None:
     """Hand *event* to *hook*, whose failure must not become the tree's."""
     try:
         hook(event)
     except Exception as error:  # noqa: BLE001 - a broken logger must not end a tree
-        sys.unraisablehook(
-            _Unraisable(  # type: ignore[arg-type] # a structural type in C
-                type(error),
-                error,
-                error.__traceback__,
-                f"The event hook failed on {event!r}",
-                hook,
-            )
-        )
+        # Nor must a broken `sys.unraisablehook`.
+        with contextlib.suppress(Exception):
+            _report(error, f"The event hook failed on {event!r}", hook)
+
+
+def _report(error: Exception, message: str, hook: object) -> None:
+    # The interpreter's own hook takes nothing but the interpreter's own type,
+    # which has no name in `sys`.
+    kinds = cast("list[Any]", tuple.__subclasses__())
+    make = next(kind for kind in kinds if kind.__name__ == "UnraisableHookArgs")
+    fields = (type(error), error, error.__traceback__, message, hook)
+    sys.unraisablehook(make(fields))

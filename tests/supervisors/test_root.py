@@ -166,6 +166,37 @@ async def test_a_hook_that_raises_ends_nothing_and_is_not_hushed_up(
     assert "The event hook failed on ChildStarted" in unraisable[0].err_msg
 
 
+async def test_a_hook_that_raises_ends_nothing_in_a_plain_interpreter(
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    # pytest's own takes any object; the interpreter's does not.
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    ref, spec = worker("a")
+
+    def hook(event: Event) -> None:
+        raise Boom("broken logger")
+
+    async with open_supervisor(SupervisorSpec(children=[spec]), on_event=hook):
+        assert await ref.call(Worker.note, 1) == 1
+    printed = capfd.readouterr().err
+    assert "The event hook failed on ChildStarted" in printed
+    assert "broken logger" in printed
+
+
+async def test_a_hook_for_unraisable_errors_that_raises_ends_nothing(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hook(_anything: object) -> None:
+        raise Boom("broken logger")
+
+    monkeypatch.setattr(sys, "unraisablehook", hook)
+    ref, spec = worker("a")
+    async with open_supervisor(SupervisorSpec(children=[spec]), on_event=hook):
+        assert await ref.call(Worker.note, 1) == 1
+
+
 async def test_what_follows_from_a_failed_call_is_not_a_second_failure(autojump_clock):
     ref = ActorRef("worker")
 
