@@ -46,6 +46,7 @@ async def supervise(
     """
     root = spec if isinstance(spec, Supervisor) else Supervisor(spec)
     error: BaseException | None = None
+    tree: Tree | None = None
     try:
         async with trio.open_nursery() as nursery:
             tree = Tree(nursery, on_event)
@@ -62,8 +63,10 @@ async def supervise(
     finally:
         root.close_runtime()
         root.retire()
-    if tree.interrupt is not None:
-        raise tree.interrupt
+        if tree is not None and tree.interrupt is not None:
+            # Even if the caller has been cancelled meanwhile, as the block of
+            # `open_supervisor` does when a call in it fails by the same crash.
+            raise tree.interrupt
     if error is not None:
         raise error
 

@@ -32,6 +32,7 @@ from supervisors import (
     supervisor,
 )
 from supervisors._process import KILL_GRACE, Process
+from supervisors.testing import simulate
 from tests.supervisors.children import (
     Boom,
     Worker,
@@ -453,6 +454,20 @@ async def test_an_interrupt_in_a_handler_reaches_the_top(
             with pytest.raises(ActorDied):
                 await ref.call(Worker.crash, KeyboardInterrupt())
             await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_is_not_lost_to_the_call_that_it_fails(
+    interrupt: type[BaseException], seed: int
+) -> None:
+    async def scenario() -> None:
+        ref: ActorRef[Worker] = ActorRef("a")
+        async with open_supervisor(SupervisorSpec(children=[actor(ref, Worker)])):
+            await ref.call(Worker.crash, interrupt())
+
+    with pytest.raises(interrupt):
+        simulate(scenario, seed=seed)
 
 
 async def test_an_interrupt_in_an_init_reaches_the_top(
