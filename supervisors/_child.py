@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import assert_never
 
 import attrs
 import trio
 
 from supervisors._errors import StartFailed
 from supervisors._events import ShutdownError, emit
-from supervisors._exit import Exit, cause_of
+from supervisors._exit import Crashed, Exit, Killed, Normal, ShutDown, cause_of
 from supervisors._inspect import ChildInfo, Node
 from supervisors._process import Process, Tree
 from supervisors._restart import is_orderly_stop
@@ -31,6 +32,8 @@ class Child:
     incarnations: int = 0
     last_exit: Exit | None = None
     last_crash: BaseException | None = None
+    gave_up: BaseException | None = None
+    """Why the last incarnation ended itself: of a supervisor, what it gave up over."""
     failures: int = 0
     """In a row, for the spec's `Backoff`."""
     _started_at: float = 0.0
@@ -104,7 +107,7 @@ class Child:
     def start_failed(self) -> StartFailed:
         """Return the error for whoever wanted the child to start."""
         assert self.last_exit is not None
-        message = f"child {self.path!r} failed to start"
+        message = f"child {self.path!r} failed to start: {_why(self.last_exit)}"
         error = StartFailed(self.spec.id, message, self.last_exit)
         error.__cause__ = cause_of(self.last_exit)
         return error
@@ -135,3 +138,18 @@ class Child:
         if not self.is_alive or not path:
             return self.process if self.is_alive else None
         return None if self.spec.subtree is None else self.spec.subtree.find(path)
+
+
+def _why(exit_: Exit) -> str:
+    match exit_:
+        case Crashed(error):
+            # The name only: what an exception says may be a secret.
+            return type(error).__name__
+        case Normal():
+            return "it returned without having called task_status.started()"
+        case ShutDown():
+            return "it ended itself (CleanExit)"
+        case Killed():
+            return "it was killed"
+        case _:
+            assert_never(exit_)

@@ -106,7 +106,8 @@ class StartFailed(SupervisionError):
 class RestartIntensityReached(SupervisionError):
     """A supervisor saw more restarts than it allows, and has stopped its children.
 
-    The last crash is the ``__cause__``.
+    The last crash is the ``__cause__``: of a supervisor below that gave up, its
+    own `RestartIntensityReached`, and so on down to what crashed.
     """
 
     def __init__(self, supervisor: str, message: str) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol, final
 import attrs
 import trio
 
-from supervisors._errors import Ignore
+from supervisors._errors import CleanExit, Ignore
 from supervisors._events import (
     ChildStarted,
     ChildUnkillable,
@@ -193,6 +193,9 @@ class Process:
         exit_ = self._how_it_ended(error)
         if self.exit is None:
             self.exit = exit_
+            self._child.gave_up = (
+                error.__cause__ if isinstance(error, CleanExit) else None
+            )
         else:
             self.tree.abandoned.remove(self)
         cause = cause_of(exit_)

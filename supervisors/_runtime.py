@@ -305,7 +305,7 @@ class Runtime(abc.ABC):
             f" within {window.max_seconds:g} s, the last one of {child.path!r}",
         )
         if child.last_exit is not None:
-            error.__cause__ = cause_of(child.last_exit)
+            error.__cause__ = cause_of(child.last_exit) or child.gave_up
         return error
 
     async def _start(self, child: Child) -> bool:

@@ -263,7 +263,7 @@ async def test_an_init_that_raises_fails_the_start_with_its_reason(
     def cannot() -> Worker:
         raise Boom
 
-    with pytest.raises(StartFailed, match="child 'a' failed to start") as failed:
+    with pytest.raises(StartFailed, match="child 'a' failed to start: Boom$") as failed:
         async with open_supervisor(SupervisorSpec(children=[actor(ref, cannot)])):
             pytest.fail("it started")
     assert failed.value.child == "a"

@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from supervisors import (
     ChildStarted,
+    CleanExit,
     Event,
     StartFailed,
     SupervisorSpec,
@@ -85,8 +86,19 @@ async def test_one_that_ends_without_a_word_has_not_started(
     async def silent(task_status: trio.TaskStatus[None]) -> None:
         await trio.sleep(1)
 
-    with pytest.raises(StartFailed):
+    with pytest.raises(StartFailed, match=r"'c' .*called task_status\.started\(\)$"):
         async with open_supervisor(SupervisorSpec(children=[child("c", silent)])):
+            pass
+
+
+async def test_a_start_that_is_a_clean_exit_has_failed_and_says_so(
+    autojump_clock: MockClock,
+) -> None:
+    async def ends(task_status: trio.TaskStatus[None]) -> None:
+        raise CleanExit
+
+    with pytest.raises(StartFailed, match="'c' failed to start: it ended itself"):
+        async with open_supervisor(SupervisorSpec(children=[child("c", ends)])):
             pass
 
 

@@ -19,8 +19,10 @@ from supervisors import (
     Supervisor,
     SupervisorSpec,
     actor,
+    child,
     open_supervisor,
     supervise,
+    supervisor,
 )
 from tests.supervisors.children import (
     Boom,
@@ -82,6 +84,32 @@ async def test_a_tree_that_gives_up_ends_the_block(autojump_clock: MockClock) ->
         async with open_supervisor(tree) as root:
             root.crash_child("a", Boom())
             await trio.sleep_forever()
+
+
+async def test_a_tree_that_gives_up_names_the_crash_far_below(
+    autojump_clock: MockClock,
+) -> None:
+    async def crashing() -> None:
+        await trio.sleep(0.1)
+        raise Boom
+
+    tree = SupervisorSpec(children=[child("worker", crashing)])
+    for name in ("inner", "outer"):
+        tree = SupervisorSpec(children=[supervisor(name, tree)])
+    with pytest.raises(RestartIntensityReached) as gave_up:
+        await supervise(tree)
+    told = list[BaseException]()
+    error: BaseException | None = gave_up.value
+    while error is not None:
+        told.append(error)
+        error = error.__cause__
+    assert [str(error).rpartition(" ")[2] for error in told] == [
+        "'outer'",
+        "'outer/inner'",
+        "'outer/inner/worker'",
+        "",
+    ]
+    assert isinstance(told[-1], Boom)
 
 
 async def test_a_call_that_fails_with_the_tree_is_no_second_error(
