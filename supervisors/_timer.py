@@ -3,7 +3,8 @@
 A timer costs no task: it stands in the inbox of the actor that it is for, whose
 loop waits for messages no longer than until the first timer is due. A timer
 that is cancelled never comes, however late the cancellation. Timers survive
-the actor's restart, and end when nobody will come to handle them.
+the actor's restart, unless `Timer.until_restart` says otherwise, and end when
+nobody will come to handle them.
 
     send_after(30.0, ref, Cache.forget, key)
     send_interval(60.0, ref, Cache.sweep)
@@ -21,7 +22,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, final
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, final
 
 import trio
 
@@ -68,6 +69,16 @@ class Timer:
         if not self.cancelled:
             self.cancelled = True
             self._inbox.timer_cancelled()
+
+    def until_restart(self) -> Self:
+        """Have the timer end with the incarnation that runs now; return the timer.
+
+        For what an actor sets itself in its init, and sets again in the next one:
+
+            send_interval(60.0, self.me, Cache.sweep).until_restart()
+        """
+        self.of_incarnation = True
+        return self
 
     def advance(self, now: float) -> bool:
         """Move on to the next time, if there is one; ticks that were missed stay so."""

@@ -313,6 +313,38 @@ async def test_timers_end_when_nobody_will_come(
 # Restarts.
 
 
+@attrs.define
+class Beat(Watch):
+    """An actor that sets its own interval whenever it starts."""
+
+    me: ActorRef[Beat] = attrs.field(kw_only=True)
+
+    def handle_continue(self) -> None:
+        send_interval(1.0, self.me, Beat.tick).until_restart()
+
+
+async def test_an_interval_set_by_every_incarnation_is_there_once(
+    autojump_clock: MockClock,
+) -> None:
+    ref: ActorRef[Beat] = ActorRef("a")
+    tree = SupervisorSpec(children=[actor(ref, Beat, me=ref)])
+    async with open_supervisor(tree):
+        for _ in range(3):
+            ref.cast(Beat.crash)
+            await trio.sleep(10)
+        assert len(await log_at(ref, 40.5)) == 20
+
+
+async def test_a_timer_until_the_restart_comes_if_there_is_none(
+    autojump_clock: MockClock,
+) -> None:
+    ref, tree = watch()
+    async with open_supervisor(tree):
+        timer = send_after(5, ref, Watch.tick).until_restart()
+        assert isinstance(timer, Timer)
+        assert await log_at(ref, 6) == [(5, "tick")]
+
+
 async def test_timers_survive_a_restart(autojump_clock: MockClock) -> None:
     ref, tree = watch()
     async with open_supervisor(tree):
