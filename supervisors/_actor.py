@@ -81,8 +81,10 @@ def actor_spec(
     significant: bool = False,
     backoff: Backoff | None = None,
 ) -> ChildSpec:
-    """Describe an actor as a child, with all that a child spec can say."""
+    """Describe an actor as a child, with all that a child spec can say.
 
+    The factory takes no arguments: with some, evolve what `actor` returns.
+    """
     return ChildSpec(
         id=ref.name if id is None else id,
         body=_Body(ref, factory),
@@ -105,6 +107,13 @@ class _Body(Generic[A]):
         ref = self.ref
         ref.revive(process)
         made: Any = self.factory()
+        if type(made) is types.CoroutineType:
+            made.close()
+            msg = (
+                f"the factory of actor {ref.name!r} is an async function; an init that"
+                " waits is an @asynccontextmanager that yields the actor"
+            )
+            raise TypeError(msg)
         if isinstance(made, AbstractAsyncContextManager):
             entered = cast("AbstractAsyncContextManager[A]", made)
             return _run_entered(ref, entered, process)

@@ -46,7 +46,11 @@ class DynamicSupervisor:
     """
 
     name: str
-    max_children: int | None = attrs.field(default=None, kw_only=True)
+    max_children: int | None = attrs.field(
+        default=None,
+        kw_only=True,
+        validator=attrs.validators.optional(check_whole_number),
+    )
     """It may be changed while the supervisor runs; nobody is stopped by that."""
     max_restarts: int = attrs.field(
         default=3, kw_only=True, validator=check_whole_number

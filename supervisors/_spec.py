@@ -131,7 +131,9 @@ class ChildSpec:
 
     id: str
     body: Body = attrs.field(repr=False, eq=False)
-    restart: Restart = Restart.PERMANENT
+    restart: Restart = attrs.field(
+        default=Restart.PERMANENT, validator=attrs.validators.instance_of(Restart)
+    )
     shutdown: ShutdownTime = attrs.field(default=5.0, validator=_shutdown_time)
     """Seconds the child may take to stop before it is cancelled."""
     significant: bool = False
@@ -157,11 +159,19 @@ class SupervisorSpec:
     """
 
     children: Sequence[ChildSpec] = ()
-    strategy: Strategy = Strategy.ONE_FOR_ONE
+    strategy: Strategy = attrs.field(
+        default=Strategy.ONE_FOR_ONE, validator=attrs.validators.instance_of(Strategy)
+    )
     max_restarts: int = attrs.field(default=3, validator=check_whole_number)
     max_seconds: float = attrs.field(default=5.0, validator=attrs.validators.gt(0))
-    auto_shutdown: AutoShutdown = AutoShutdown.NEVER
-    on_unkillable: OnUnkillable = OnUnkillable.ABANDON
+    auto_shutdown: AutoShutdown = attrs.field(
+        default=AutoShutdown.NEVER,
+        validator=attrs.validators.instance_of(AutoShutdown),
+    )
+    on_unkillable: OnUnkillable = attrs.field(
+        default=OnUnkillable.ABANDON,
+        validator=attrs.validators.instance_of(OnUnkillable),
+    )
 
     def __attrs_post_init__(self) -> None:
         seen = set[str]()
@@ -175,6 +185,7 @@ class SupervisorSpec:
 
 def check_child(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:
     """Raise `ValueError` if *spec* does not fit such a supervisor."""
+    _check_kind(spec)
     if not spec.significant:
         return
     if auto_shutdown is AutoShutdown.NEVER:
@@ -185,6 +196,16 @@ def check_child(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:
     if spec.restart is Restart.PERMANENT:
         msg = f"child {spec.id!r} is significant and permanent: it never ends for good"
         raise ValueError(msg)
+
+
+def _check_kind(spec: object) -> None:
+    # For those without a type checker: an AttributeError further on says nothing.
+    if not isinstance(spec, ChildSpec):
+        msg = (
+            "a child is what actor(), child(), supervisor() or dynamic_supervisor()"
+            f" returns, not {spec!r}"
+        )
+        raise TypeError(msg)
 
 
 def child(
@@ -198,6 +219,7 @@ def child(
 
     If it takes a ``task_status``, its start has succeeded when it calls
     ``task_status.started()``; otherwise at once. It stops by being cancelled.
+    Type checkers want it to have a default: ``= trio.TASK_STATUS_IGNORED``.
     """
     call = partial(function, *args, **kwargs)
     return ChildSpec(id=id, body=_function_body(call, _takes_status(function)))

@@ -26,6 +26,7 @@ from supervisors import (
     SupervisorSpec,
     actor,
     open_supervisor,
+    supervise,
     supervisor,
 )
 from supervisors._actor import MESSAGES_PER_TURN
@@ -263,12 +264,28 @@ async def test_an_init_that_raises_fails_the_start_with_its_reason(
     def cannot() -> Worker:
         raise Boom
 
-    with pytest.raises(StartFailed, match="child 'a' failed to start: Boom$") as failed:
+    with pytest.raises(
+        StartFailed, match=r"child 'a' failed to start: Boom$"
+    ) as failed:
         async with open_supervisor(SupervisorSpec(children=[actor(ref, cannot)])):
             pytest.fail("it started")
     assert failed.value.child == "a"
     assert isinstance(failed.value.__cause__, Boom)
     assert isinstance(failed.value.exit, Crashed)
+
+
+async def test_an_async_function_is_no_factory_and_the_error_says_what_is(
+    autojump_clock: MockClock,
+) -> None:
+    async def make() -> Worker:
+        return Worker()
+
+    ref: ActorRef[Any] = ActorRef("a")
+    with pytest.raises(StartFailed) as failed:
+        await supervise(SupervisorSpec(children=[actor(ref, make)]))
+    assert isinstance(failed.value.__cause__, TypeError)
+    assert "'a' is an async function" in str(failed.value.__cause__)
+    assert "@asynccontextmanager" in str(failed.value.__cause__)
 
 
 async def test_the_context_of_an_actor_is_its_init_and_its_cleanup(

@@ -541,6 +541,22 @@ def test_a_spec_that_makes_no_sense_is_refused(wrong: Any) -> None:
         wrong()
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: SupervisorSpec(children=[SupervisorSpec()]),
+        lambda: SupervisorSpec(children=[ActorRef("a")]),
+        lambda: SupervisorSpec(strategy="one_for_all"),
+        lambda: SupervisorSpec(auto_shutdown="never"),
+        lambda: SupervisorSpec(on_unkillable="abandon"),
+        lambda: idle("a", restart="permanent"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_before_anything_starts(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"a child is|must be <enum"):
+        wrong()
+
+
 async def test_a_child_that_does_not_fit_cannot_be_added(
     autojump_clock: MockClock,
 ) -> None:
@@ -578,6 +594,8 @@ def test_an_intensity_that_is_no_count_is_refused_at_once(wrong: Any) -> None:
         SupervisorSpec(max_restarts=wrong)
     with pytest.raises(ValueError, match="max_restarts must be a whole number"):
         DynamicSupervisor("d", max_restarts=wrong)
+    with pytest.raises(ValueError, match="max_children must be a whole number"):
+        DynamicSupervisor("d", max_children=wrong)
 
 
 async def test_a_child_whose_restart_on_request_fails_takes_no_calls(
