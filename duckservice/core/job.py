@@ -35,7 +35,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from operator import attrgetter
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
 
@@ -157,14 +157,18 @@ class Submission:
     """The model that the request names."""
     request: bytes = attrs.field(repr=False)
     """The OpenAI body as JSON, byte for byte as submitted."""
-    priority: Priority = "normal"
+    priority: Priority = attrs.field(
+        default="normal", validator=attrs.validators.in_(get_args(Priority))
+    )
     tags: Mapping[str, str] = attrs.field(factory=dict[str, str])
     submitter: Submitter | None = None
     deadline: float | None = None
     not_before: float | None = None
     max_cost: int | None = None
     max_attempts: int = 3
-    on_interrupt: OnInterrupt = "retry"
+    on_interrupt: OnInterrupt = attrs.field(
+        default="retry", validator=attrs.validators.in_(get_args(OnInterrupt))
+    )
     hold: bool = False
     batch: str | None = None
     line: int | None = None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 
+import attrs
 import pytest
 
 import duckservice
 from duckservice import CallOptions
 from duckservice.completion import EmbeddingRequest
+from duckservice.config import ServiceConfig
 from duckservice.core.job import JobState
+from duckservice.store.base import StoreUnavailable
 from tests.jobs.conftest import mock
 from tests.service.conftest import chat, mock_config
 
@@ -23,6 +26,30 @@ async def test_a_program_submits_and_waits(autojump_clock) -> None:
         assert done.state is JobState.COMPLETED
         reply = json.loads(await duck.result(job.id))
         assert reply["choices"][0]["message"]["content"] == "hi"
+
+
+@pytest.mark.parametrize("wishes", [{"priority": "urgent"}, {"on_interrupt": "repeat"}])
+async def test_a_job_with_a_word_that_nobody_knows_is_not_stored(
+    autojump_clock, wishes
+) -> None:
+    config, providers = mock_config("a"), {"a": mock("a")}
+    async with duckservice.open_service(config, providers=providers) as duck:
+        with pytest.raises(ValueError, match=rf"'{next(iter(wishes))}' must be in"):
+            await duck.submit(chat("hi"), **wishes)
+        job = await duck.submit(chat("hi"))
+        assert (await duck.wait(job.id)).state is JobState.COMPLETED
+
+
+async def test_a_store_that_is_in_use_says_so_as_itself(
+    autojump_clock, tmp_path
+) -> None:
+    autojump_clock.autojump_threshold = 0.05  # the store has threads
+    service = ServiceConfig(state_dir=tmp_path)
+    config = attrs.evolve(mock_config("a"), service=service)
+    async with duckservice.open_service(config):
+        with pytest.raises(StoreUnavailable, match="in use by process"):
+            async with duckservice.open_service(config):
+                pytest.fail("two services have one store")
 
 
 async def test_embeddings_can_be_jobs(autojump_clock) -> None:
