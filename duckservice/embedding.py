@@ -7,7 +7,12 @@ duck = await nursery.start(run, config)
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+)
 from typing import TypedDict, Unpack, final
 
 import attrs
@@ -28,11 +33,13 @@ from duckservice.completion import (
 )
 from duckservice.config import Config
 from duckservice.core.job import Job, OnInterrupt
+from duckservice.errors import DuckError
 from duckservice.events import Event, to_log
 from duckservice.jobs.request import JobOptions, submission_of
 from duckservice.providers.base import Provider
 from duckservice.running import RunningService, open_running
 from duckservice.tree import Seams
+from supervisors import StartFailed
 
 
 class JobWishes(TypedDict, total=False):
@@ -51,7 +58,7 @@ class JobWishes(TypedDict, total=False):
 
 
 @final
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Duck:
     """A running service, in your own process."""
 
@@ -66,6 +73,7 @@ class Duck:
         Raises:
             DuckError: see `duckservice.errors` for what each class means.
         """
+        _must_be(request, ChatRequest)
         return (await self.service.complete(request, options)).value
 
     def stream(
@@ -76,6 +84,7 @@ class Duck:
         Raises:
             DuckError: at the entrance, or while iterating.
         """
+        _must_be(request, ChatRequest)
         return _stream(self.service, request, options)
 
     async def embed(
@@ -86,6 +95,7 @@ class Duck:
         Raises:
             DuckError: see `duckservice.errors` for what each class means.
         """
+        _must_be(request, EmbeddingRequest)
         return (await self.service.embed(request, options)).value
 
     async def generate_images(
@@ -96,6 +106,7 @@ class Duck:
         Raises:
             DuckError: see `duckservice.errors` for what each class means.
         """
+        _must_be(request, ImageRequest)
         return (await self.service.generate_images(request, options)).value
 
     async def cheapest(self, request: AnyRequest) -> tuple[Priced, ...]:
@@ -115,6 +126,7 @@ class Duck:
         Raises:
             DuckError: see `Jobs.submit`.
         """
+        _must_be(request, ChatRequest, EmbeddingRequest, ImageRequest)
         submission = submission_of(request, JobOptions(**options))
         return (await self.service.jobs.submit(submission)).job
 
@@ -144,6 +156,9 @@ class Duck:
         """
         return await self.service.jobs.cancel(job)
 
+    def __repr__(self) -> str:
+        return f"<Duck, providers: {', '.join(self.service.config.providers)}>"
+
 
 @asynccontextmanager
 async def open_service(
@@ -154,22 +169,37 @@ async def open_service(
 ) -> AsyncGenerator[Duck]:
     """Run the service for the length of a block.
 
-    *providers* replace the configured adapters, by name. Requests under way
+    *providers* replace the configured adapters, one for each name. Requests under way
     when the block ends are the block's to wait for. Events go to structlog if
     the program has configured it, and nowhere otherwise; *seams* say otherwise.
 
     Raises:
+        StoreUnavailable: another program has the store, or it cannot be opened.
         RestartIntensityReached: the tree has given up; the block was cancelled.
     """
+    _must_be(config, Config)
+    if not trio.lowlevel.in_trio_run():
+        msg = (
+            "open_service runs under trio, which does not run here (docs/embedding.md)"
+        )
+        raise RuntimeError(msg)
     if seams is None:
         # An unconfigured structlog prints to stdout, which is not ours to write to.
         seams = Seams(emit=to_log if structlog.is_configured() else _ignore)
-    async with open_running(
-        config,
-        providers=providers,
-        seams=seams,
-        state_dir=config.service.state_dir,
-    ) as service:
+    async with AsyncExitStack() as stack:
+        running = open_running(
+            config,
+            providers=providers,
+            seams=seams,
+            state_dir=config.service.state_dir,
+        )
+        try:
+            service = await stack.enter_async_context(running)
+        except StartFailed as error:
+            if isinstance(error.__cause__, DuckError):
+                # The reason, in words for users; which part has it is of no use here.
+                raise error.__cause__ from None
+            raise
         yield Duck(service)
 
 
@@ -195,6 +225,15 @@ async def _stream(
         aclosing(_one_by_one(answer.batches)) as chunks,
     ):
         yield chunks
+
+
+def _must_be(value: object, *kinds: type) -> None:
+    """Raise `TypeError` where a type checker would have."""
+    if not isinstance(value, kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        more = "; config.load() and config.parse() make one" if Config in kinds else ""
+        msg = f"this takes: {names}, not {type(value).__name__}{more}"
+        raise TypeError(msg)
 
 
 def _ignore(_event: Event) -> None:

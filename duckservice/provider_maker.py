@@ -13,10 +13,26 @@ from duckservice.providers.base import Provider
 def makers_of(
     config: Config, providers: Mapping[str, Provider] | None
 ) -> dict[str, Callable[[], Provider]]:
-    """Return what makes each provider of *config*; or gives one of *providers*."""
+    """Return what makes each provider of *config*; or gives one of *providers*.
+
+    Raises:
+        ValueError: *providers* are there, but not one for each of the config's.
+    """
     if providers is not None:
+        _must_be_the_same(config.providers, providers)
         return {name: partial(_same, its) for name, its in providers.items()}
     return {name: partial(_make, its) for name, its in config.providers.items()}
+
+
+def _must_be_the_same(
+    configured: Mapping[str, object], given: Mapping[str, object]
+) -> None:
+    if configured.keys() != given.keys():
+        msg = (
+            "providers= takes one object for each provider of the config, by name:"
+            f" the config has {sorted(configured)}, given were {sorted(given)}"
+        )
+        raise ValueError(msg)
 
 
 def _make(config: ProviderConfig) -> Provider:

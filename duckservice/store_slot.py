@@ -44,7 +44,7 @@ class StoreSlot:
     def __getattr__(self, name: str) -> Any:
         store = self._opened
         if store is None:
-            msg = "the store is not open (yet); it is being started"
+            msg = "the store is not open: it is being started, or has ended"
             raise StoreUnavailable(msg, may_recover=True)
         if name in _TAKES_ON and self._damaged is not None:
             raise StoreUnavailable(self._damaged.message, may_recover=False)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 import structlog
 import trio
 
 import duckservice
+from duckservice import CallOptions
 from duckservice.completion import EmbeddingRequest, TextDelta
 from duckservice.embedding import Duck
 from duckservice.errors import NotFound
@@ -65,3 +69,71 @@ async def test_a_tree_that_gives_up_cancels_the_block_and_says_so(
                 nursery.start_soon(give_up, duck)  # noqa: ASYNC111 - it outlives the block
                 await duck.complete(chat())
     assert capsys.readouterr().out == "", "stdout is the program's"
+
+
+@pytest.mark.parametrize("given", [("a",), ("a", "b", "c")])
+async def test_providers_of_ones_own_must_be_those_of_the_config(
+    autojump_clock, given
+) -> None:
+    providers = {name: MockProvider(name) for name in given}
+    with pytest.raises(ValueError, match=r"the config has \['a', 'b'\], given were"):
+        async with duckservice.open_service(mock_config("a", "b"), providers=providers):
+            pytest.fail("it has started")
+
+
+@pytest.mark.parametrize("config", ["config.toml", {}])
+async def test_what_is_no_config_is_refused_with_what_makes_one(config) -> None:
+    with pytest.raises(TypeError, match=r"takes: Config, not (str|dict); config"):
+        async with duckservice.open_service(config):
+            pytest.fail("it has started")
+
+
+async def test_what_is_no_request_is_refused_by_its_type(autojump_clock) -> None:
+    async with duckservice.open_service(CONFIG) as duck:
+        with pytest.raises(TypeError, match="takes: ChatRequest, not str"):
+            await duck.complete("hello")
+        with pytest.raises(TypeError, match="takes: ChatRequest, not dict"):
+            duck.stream({})
+        with pytest.raises(TypeError, match="takes: EmbeddingRequest, not ChatR"):
+            await duck.embed(chat())
+        with pytest.raises(TypeError, match="takes: ImageRequest, not ChatRequest"):
+            await duck.generate_images(chat())
+        with pytest.raises(TypeError, match="or ImageRequest, not NoneType"):
+            await duck.submit(None)
+
+
+async def test_a_priority_that_nobody_knows_crashes_nothing(autojump_clock) -> None:
+    with pytest.raises(ValueError, match="'priority' must be in"):
+        CallOptions(priority="urgent")
+
+
+def test_a_program_of_asyncio_is_told_that_this_is_trio() -> None:
+    async def main() -> None:
+        async with duckservice.open_service(CONFIG):
+            pytest.fail("it has started")
+
+    with pytest.raises(RuntimeError, match="runs under trio, which does not run here"):
+        asyncio.run(main())
+
+
+def test_a_program_of_asyncio_can_have_trio_as_a_guest() -> None:
+    async def ask() -> str:
+        async with duckservice.open_service(CONFIG) as duck:
+            return (await duck.complete(chat("hello"))).text
+
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Any] = loop.create_future()
+        trio.lowlevel.start_guest_run(
+            ask,
+            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
+            done_callback=done.set_result,
+        )
+        return (await done).unwrap()
+
+    assert asyncio.run(main()) == "hello"
+
+
+async def test_the_handle_is_shown_short(autojump_clock) -> None:
+    async with duckservice.open_service(CONFIG) as duck:
+        assert repr(duck) == "<Duck, providers: a>"
