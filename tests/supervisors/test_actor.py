@@ -281,7 +281,7 @@ async def test_an_async_function_is_no_factory_and_the_error_says_what_is(
         return Worker()
 
     ref: ActorRef[Any] = ActorRef("a")
-    with pytest.raises(StartFailed) as failed:
+    with pytest.raises(StartFailed) as failed, trio.fail_after(5):
         await supervise(SupervisorSpec(children=[actor(ref, make)]))
     assert isinstance(failed.value.__cause__, TypeError)
     assert "'a' is an async function" in str(failed.value.__cause__)
