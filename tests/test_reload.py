@@ -25,7 +25,6 @@ from duckservice.config import (
     StoreConfig,
     TimeoutConfig,
 )
-from duckservice.reloading.changes import ASIDE, WHERE, changes
 from duckservice.reloading.changes import ASIDE, WAY, WHERE, changes
 
 UP = ProviderConfig(

@@ -34,7 +34,6 @@ from duckservice.core.grants import Grant
 from duckservice.core.request_queue import Turn
 from duckservice.errors import CircuitOpen, DuckError
 from duckservice.events import EventSink
-from duckservice.money.spending import likely_usage, prompt_size
 from duckservice.money.spending import likely_usage
 from duckservice.tree import Guarded, Parts
 from supervisors import CallError, Reply

@@ -19,7 +19,7 @@ from duckservice.completion import (
     ImageRequest,
 )
 from duckservice.core.job import JobKind, OnInterrupt, Submission
-from duckservice.job_json import ATTEMPTS_MAX
+from duckservice.jobs.as_json import ATTEMPTS_MAX
 from duckservice.providers import openai_request
 from duckservice.providers.openai_variant import COMPATIBLE
 

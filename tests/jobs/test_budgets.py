@@ -10,7 +10,7 @@ from duckservice.calls.call import CallOptions, Submitter
 from duckservice.config import BudgetConfig, BudgetMatch
 from duckservice.core.pricing import pico, usd
 from duckservice.errors import BudgetExceeded
-from duckservice.spending import LEAST_REPLY
+from duckservice.money.spending import LEAST_REPLY
 from duckservice.store.memory import MemoryStore
 from tests.jobs.conftest import EPOCH, job as new_job, mock, running
 from tests.service.conftest import chat, mock_config

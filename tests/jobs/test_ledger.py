@@ -14,7 +14,6 @@ from duckservice.core.job import Settlement
 from duckservice.errors import InvalidRequest, Unavailable
 from duckservice.events import EntryLost, Event
 from duckservice.money.budgets import Budgets
-from duckservice.money.ledger import LedgerBuffer
 from duckservice.money.ledger import OPEN_MAX, UNSENT, WINDOW, LedgerBuffer
 from duckservice.store.base import (
     LedgerEntry,

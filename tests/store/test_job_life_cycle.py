@@ -14,7 +14,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from duckservice.call import Submitter
+from duckservice.calls.call import Submitter
 from duckservice.completion import Usage
 from duckservice.core import job as life
 from duckservice.core.job import (
