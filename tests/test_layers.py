@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -132,8 +133,13 @@ HTTPX_HERE = {"duckservice/providers"}
 STRUCTLOG_HERE = {"supervisors/structlog.py"}
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -170,7 +176,7 @@ def test_arrows_point_down(path: Path) -> None:
 def test_a_file_says_first_what_it_is_for(path: Path) -> None:
     if path.name == "__init__.py" and not path.read_text().strip():
         return
-    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    docstring = ast.get_docstring(parsed(path))
     assert docstring, "the first line of a file says its one responsibility"
 
 
