@@ -77,9 +77,11 @@ def left(*more: type) -> list[str]:
 @pytest.fixture
 def nobody_collects():
     gc.collect()
+    gc.freeze()  # what other tests have left is not seen here
     gc.disable()
     yield
     gc.enable()
+    gc.unfreeze()
 
 
 @asynccontextmanager
