@@ -42,7 +42,9 @@ class Endpoint:
     ) -> None:
         url = _checked_url(base_url)
         self.base_url = base_url.rstrip("/")
-        self.origin = f"{url.scheme}://{url.hostname}:{_port(url)}"
+        host = url.hostname or ""
+        host = f"[{host}]" if ":" in host else host
+        self.origin = f"{url.scheme}://{host}:{_port(url)}"
         """Scheme, host and port: what may be shown of the URL."""
         self._fixed: RawHeaders = [
             (b"host", url.netloc.encode("ascii")),

@@ -74,7 +74,10 @@ class FastTransport(httpx.AsyncBaseTransport):
         plain = isinstance(request.stream, httpx.ByteStream)
         body = request.read() if plain else await request.aread()
         head = _head(request, len(body))
-        origin = (request.url.scheme, request.url.host, request.url.port)
+        url = request.url
+        # As it stands in the config: of an `xn--` name, `url.host` is the Unicode, of
+        # which no proxy can be told.
+        origin = (url.scheme, url.raw_host.decode("ascii"), url.port)
         exchange = self._exchange_on_idle(origin)
         if exchange is not None:
             try:

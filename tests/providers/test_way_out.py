@@ -152,6 +152,30 @@ async def test_what_is_on_loopback_is_asked_without_the_proxy(scheme):
         assert proxy.heads == []
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("host", ["[::1]", "127.0.0.2", "a.localhost"])
+async def test_all_of_loopback_has_no_proxy(scheme, host):
+    url, way = f"{scheme}://{host}:{closed_port()}/v1", WayOut(proxy=through(1))
+    async with open_client(url, None, way=way) as client:
+        with pytest.raises(ProviderError) as caught:
+            await get(client)
+    assert "proxy" not in caught.value.message
+
+
+async def test_a_proxy_is_told_an_international_name_as_it_stands_in_the_config():
+    name = "xn--strae-oqa.example"
+    ca, server = authority(name)
+    async with (
+        open_upstream([[answer(b"ok")]], ssl_context=server) as up,
+        open_proxy() as proxy,
+    ):
+        port = up.base_url.rpartition(":")[2]
+        way = WayOut(ca_file=ca, proxy=through(proxy.port))
+        async with open_client(f"https://{name}:{port}/v1", None, way=way) as client:
+            assert await get(client) == b"ok"
+        assert proxy.targets == [f"{name}:{port}"]
+
+
 def test_what_would_go_through_a_proxy_in_clear_is_refused():
     config = ProviderConfig(
         name="up",
