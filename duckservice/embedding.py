@@ -43,7 +43,7 @@ from supervisors import StartFailed
 
 
 class JobWishes(TypedDict, total=False):
-    """What may be said about a job; see `job_request.JobOptions` for each."""
+    """What may be said about a job; see `jobs.request.JobOptions` for each."""
 
     priority: Priority
     tags: Mapping[str, str]

@@ -1,6 +1,6 @@
 """Durable jobs, for clients: submit, look, wait, follow, change; see `Jobs`.
 
-    submission = read_submission(body, now=wall_clock())        # job_json
+    submission = read_submission(body, now=wall_clock())        # as_json
     submitted = await service.jobs.submit(submission)           # committed
     view = await service.jobs.wait(submitted.job.id, 30.0)
 
