@@ -32,20 +32,24 @@ whole picodollars. Illegal actions raise `IllegalTransition`, a ``conflict``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from enum import StrEnum
 from operator import attrgetter
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import attrs
+from attrs import validators
 
 from duckservice.calls.call import Submitter
 from duckservice.completion import Usage
-from duckservice.core.waiting_line import Priority
+from duckservice.core.waiting_line import PRIORITIES, Priority
 from duckservice.errors import Conflict
 
 CRASHES_MAX: Final = 3
 """A job that has taken its processor down so often is not run again."""
+ATTEMPTS_MAX: Final = 100
+"""The most that a submission may ask for."""
 ERRORS_MAX: Final = 20
 """So many of a job's last errors are kept."""
 
@@ -148,9 +152,34 @@ class JobError:
     provider: str | None = None
 
 
+_text = validators.instance_of(str)
+
+
+def _whole(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    # True is an int to Python, and none in the store.
+    if not isinstance(value, int) or isinstance(value, bool):
+        msg = f"{field.name} must be a whole number, not {value!r}"
+        raise TypeError(msg)
+
+
+def _moment(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (is_number and math.isfinite(cast("float", value))):
+        msg = f"{field.name} must be seconds since the epoch, not {value!r}"
+        raise TypeError(msg)
+
+
 @attrs.frozen(kw_only=True)
 class Submission:
-    """What a client hands in."""
+    """What a client hands in.
+
+    It is checked here, in the caller's task: of what is in the store, one wrong
+    value would crash the dispatcher each time that it looks at the job.
+
+    Raises:
+        TypeError: a value is of the wrong type.
+        ValueError: it is none of those that are allowed.
+    """
 
     kind: JobKind
     model: str
@@ -158,22 +187,30 @@ class Submission:
     request: bytes = attrs.field(repr=False)
     """The OpenAI body as JSON, byte for byte as submitted."""
     priority: Priority = attrs.field(
-        default="normal", validator=attrs.validators.in_(get_args(Priority))
+        default="normal", validator=validators.in_(PRIORITIES)
     )
-    tags: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    tags: Mapping[str, str] = attrs.field(
+        factory=dict[str, str], validator=validators.deep_mapping(_text, _text)
+    )
     submitter: Submitter | None = None
-    deadline: float | None = None
-    not_before: float | None = None
-    max_cost: int | None = None
-    max_attempts: int = 3
-    on_interrupt: OnInterrupt = attrs.field(
-        default="retry", validator=attrs.validators.in_(get_args(OnInterrupt))
+    deadline: float | None = attrs.field(default=None, validator=_moment)
+    not_before: float | None = attrs.field(default=None, validator=_moment)
+    max_cost: int | None = attrs.field(
+        default=None, validator=validators.optional([_whole, validators.ge(0)])
     )
-    hold: bool = False
+    max_attempts: int = attrs.field(
+        default=3, validator=[_whole, validators.ge(1), validators.le(ATTEMPTS_MAX)]
+    )
+    on_interrupt: OnInterrupt = attrs.field(
+        default="retry", validator=validators.in_(get_args(OnInterrupt))
+    )
+    hold: bool = attrs.field(default=False, validator=validators.instance_of(bool))
     batch: str | None = None
     line: int | None = None
     """The job's line in its batch's file, from 1."""
-    idempotency_key: str | None = None
+    idempotency_key: str | None = attrs.field(
+        default=None, validator=validators.optional(_text)
+    )
     fingerprint: str = ""
     """A digest of the whole submission, to tell a repetition from a mistake."""
 

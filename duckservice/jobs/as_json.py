@@ -16,7 +16,13 @@ from typing import Any, TypeAlias
 import msgspec
 
 from duckservice.calls.call import PRIORITIES, CallOptions, Priority, Submitter
-from duckservice.core.job import JobError, JobKind, OnInterrupt, Submission
+from duckservice.core.job import (
+    ATTEMPTS_MAX,
+    JobError,
+    JobKind,
+    OnInterrupt,
+    Submission,
+)
 from duckservice.core.pricing import pico, usd
 from duckservice.errors import InvalidRequest
 from duckservice.gateway.wire.fields import (
@@ -43,9 +49,6 @@ from duckservice.gateway.wire.openai_reply import usage_fields
 from duckservice.jobs.jobs import JobView
 from duckservice.jobs.kinds import request_of
 from duckservice.store.job_values import AttemptRecord
-
-ATTEMPTS_MAX = 100
-"""The most that a submission may ask for."""
 
 Json: TypeAlias = dict[str, Any]
 

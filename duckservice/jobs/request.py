@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
-from typing import Any, assert_never, get_args
+from typing import Any, assert_never
 
 import attrs
 import msgspec
-from attrs import validators
 
-from duckservice.calls.call import PRIORITIES, Priority
+from duckservice.calls.call import Priority
 from duckservice.completion import (
     AnyRequest,
     ChatRequest,
@@ -19,7 +17,6 @@ from duckservice.completion import (
     ImageRequest,
 )
 from duckservice.core.job import JobKind, OnInterrupt, Submission
-from duckservice.jobs.as_json import ATTEMPTS_MAX
 from duckservice.providers import openai_request
 from duckservice.providers.openai_variant import COMPATIBLE
 
@@ -27,61 +24,22 @@ _encode = msgspec.json.Encoder().encode
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
-def _moment(_: object, field: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and not (
-        isinstance(value, int | float) and math.isfinite(value)
-    ):
-        msg = f"{field.name} must be seconds since the epoch, not {value!r}"
-        raise TypeError(msg)
-
-
-_text = validators.instance_of(str)
-_flag = validators.instance_of(bool)
-
-
 @attrs.frozen(kw_only=True)
 class JobOptions:
-    """What may be said about a job, beside its request.
+    """What may be said about a job, beside its request; `Submission` checks it."""
 
-    It is checked here, in the caller's task: of what is in the store, one wrong
-    value would crash the dispatcher each time that it looks at the job.
-
-    Raises:
-        TypeError: a value is of the wrong type.
-        ValueError: it is none of those that are allowed.
-    """
-
-    priority: Priority = attrs.field(
-        default="normal", validator=validators.in_(PRIORITIES)
-    )
-    tags: Mapping[str, str] = attrs.field(
-        factory=dict[str, str],
-        validator=validators.deep_mapping(_text, _text),
-    )
-    deadline: float | None = attrs.field(default=None, validator=_moment)
+    priority: Priority = "normal"
+    tags: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    deadline: float | None = None
     """Seconds since the epoch, as `not_before`."""
-    not_before: float | None = attrs.field(default=None, validator=_moment)
-    max_cost: int | None = attrs.field(
-        default=None,
-        validator=validators.optional([validators.instance_of(int), validators.ge(0)]),
-    )
+    not_before: float | None = None
+    max_cost: int | None = None
     """Picodollars."""
-    max_attempts: int = attrs.field(
-        default=3,
-        validator=[
-            validators.instance_of(int),
-            validators.ge(1),
-            validators.le(ATTEMPTS_MAX),
-        ],
-    )
-    on_interrupt: OnInterrupt = attrs.field(
-        default="retry", validator=validators.in_(get_args(OnInterrupt))
-    )
-    hold: bool = attrs.field(default=False, validator=_flag)
-    idempotency_key: str | None = attrs.field(
-        default=None, validator=validators.optional(_text)
-    )
-    stream: bool = attrs.field(default=False, validator=_flag)
+    max_attempts: int = 3
+    on_interrupt: OnInterrupt = "retry"
+    hold: bool = False
+    idempotency_key: str | None = None
+    stream: bool = False
     """Whether the reply is to be recorded as it comes, for `Jobs.follow`."""
 
 
@@ -90,6 +48,7 @@ def submission_of(request: AnyRequest, options: JobOptions) -> Submission:
 
     Raises:
         InvalidRequest: it has something in it that the format has no words for.
+        TypeError, ValueError: an option is none; see `Submission`.
     """
     kind, body = _written(request, options)
     said = _canonical(attrs.asdict(options))

@@ -28,18 +28,6 @@ async def test_a_program_submits_and_waits(autojump_clock) -> None:
         assert reply["choices"][0]["message"]["content"] == "hi"
 
 
-@pytest.mark.parametrize("wishes", [{"priority": "urgent"}, {"on_interrupt": "repeat"}])
-async def test_a_job_with_a_word_that_nobody_knows_is_not_stored(
-    autojump_clock, wishes
-) -> None:
-    config, providers = mock_config("a"), {"a": mock("a")}
-    async with duckservice.open_service(config, providers=providers) as duck:
-        with pytest.raises(ValueError, match=rf"'{next(iter(wishes))}' must be in"):
-            await duck.submit(chat("hi"), **wishes)
-        job = await duck.submit(chat("hi"))
-        assert (await duck.wait(job.id)).state is JobState.COMPLETED
-
-
 async def test_a_store_that_is_in_use_says_so_as_itself(
     autojump_clock, tmp_path
 ) -> None:
@@ -81,6 +69,9 @@ async def test_a_held_job_can_be_cancelled(autojump_clock) -> None:
         {"max_cost": "0.05"},
         {"max_attempts": 0},
         {"max_attempts": "3"},
+        {"max_attempts": True},
+        {"deadline": True},
+        {"max_cost": True},
         {"on_interrupt": "again"},
         {"hold": "yes"},
         {"idempotency_key": 7},

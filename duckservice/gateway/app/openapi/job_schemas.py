@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final, get_args
 
 from duckservice.calls.call import PRIORITIES
-from duckservice.core.job import JobKind, JobState, OnInterrupt
+from duckservice.core.job import ATTEMPTS_MAX, JobKind, JobState, OnInterrupt
 from duckservice.gateway.app.openapi.headers import VISIBLE
 from duckservice.gateway.app.openapi.parts import (
     Json,
@@ -27,7 +27,6 @@ from duckservice.gateway.wire.headers import (
     DEADLINE_SECONDS_MAX,
     IDEMPOTENCY_KEY_CHARS_MAX,
 )
-from duckservice.jobs.as_json import ATTEMPTS_MAX
 
 _WHERE: Final = "(rate_limited|breaker_open|concurrency|budget):.+"
 _WAITS: Final = rf"^(queued|not_before|retry_backoff|held|paused|{_WHERE})$"
