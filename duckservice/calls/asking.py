@@ -40,6 +40,9 @@ async def ask(call: Callable[[], Awaitable[T]], *, provider: str | None = None) 
                 tries = 0
             if tries == TRIES:
                 msg = f"{error.actor} died {TRIES} times while it was asked"
+                # The crash is its supervisor's, which may still have to log it: whoever
+                # forgets the frames of our error must not come upon those of the crash.
+                error.__cause__ = None
                 raise InternalError(msg, provider=provider) from error
         except (ActorStopped, InboxFull) as error:
             msg = f"{error.actor} cannot take the request now"

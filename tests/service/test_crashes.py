@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 
 from duckservice.actors.circuit_breaker import CircuitBreaker
 from duckservice.actors.rate_limiter import RateLimiter
+from duckservice.calls.asking import ask
 from duckservice.config import RateLimitConfig, RetryConfig
-from duckservice.errors import DuckError
+from duckservice.errors import DuckError, InternalError, forget_frames
 from duckservice.events import AttemptEnded
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockScript
+from supervisors import (
+    ActorRef,
+    ChildTerminated,
+    Crashed,
+    Event,
+    SupervisorSpec,
+    actor,
+    open_supervisor,
+)
 
 from .conftest import chat, mock_config, running
 
@@ -186,3 +197,28 @@ async def test_a_request_cancelled_at_any_step_leaves_no_permission(
         (state,) = await service.providers()
         assert state["in_flight"] == 0
         assert state["limiter"]["waiting"] == 0
+
+
+async def test_who_forgets_an_error_does_not_take_the_crash_from_the_log() -> None:
+    crashes = list[BaseException]()
+
+    def note(event: Event) -> None:
+        match event:
+            case ChildTerminated(exit=Crashed(error)):
+                crashes.append(error)
+            case _:
+                pass
+
+    class Bad:
+        def fail(self) -> None:
+            raise ValueError("as ever")
+
+    ref = ActorRef[Bad]("bad")
+    spec = SupervisorSpec(children=[actor(ref, Bad)], max_restarts=9)
+    async with open_supervisor(spec, on_event=note):
+        with pytest.raises(InternalError) as caught:
+            await ask(lambda: ref.call(Bad.fail))
+        forget_frames(caught.value)
+        await trio.testing.wait_all_tasks_blocked()
+    assert len(crashes) == 5
+    assert all(crash.__traceback__ for crash in crashes)
