@@ -17,7 +17,7 @@ import trio
 from duckservice.calls.attempt import Attempt
 from duckservice.calls.pursuit import Pursuit, Won
 from duckservice.completion import ChatRequest, EmbeddingRequest, ImageRequest
-from duckservice.errors import DuckError
+from duckservice.errors import DuckError, forget_frames
 
 T = TypeVar("T")
 R = TypeVar("R", ChatRequest, EmbeddingRequest, ImageRequest)
@@ -58,6 +58,8 @@ class Race(Generic[T, R]):
         try:
             self._wins(await self.pursuit.run(self.send))
         except Exception as error:  # noqa: BLE001 - raised by `run`, and not in a group
+            if isinstance(error, DuckError):
+                forget_frames(error)  # they have all that the race has, and lead here
             self._failure = self._bug or error
             if self._second_runs:
                 return  # it may yet answer

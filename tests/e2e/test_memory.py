@@ -15,12 +15,13 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from duckservice.completion import ChatRequest, TextPart
+from duckservice.completion import TextPart
+from duckservice.config import RetryConfig, RoutingConfig
 from duckservice.gateway.exchange import Exchange
 from duckservice.providers.http1_answer import AnswerParser
 from tests.e2e.running import CHAT, Duck, open_duck, post, provider
 from tests.gateway.serving import until
-from tests.upstream import FIN, HANG, Script, Upstream, answer, open_upstream
+from tests.upstream import FIN, HANG, Pause, Script, Upstream, answer, open_upstream
 
 PROMPT = "what nobody else in these tests asks"
 
@@ -69,7 +70,8 @@ def left(*more: type) -> list[str]:
     return [
         type(its).__name__
         for its in gc.get_objects()
-        if isinstance(its, (ChatRequest, AnswerParser, *more))
+        if isinstance(its, (AnswerParser, *more))
+        # A request has its text in it. Other tests keep requests of their own.
         or (isinstance(its, TextPart) and its.text == PROMPT)
     ]
 
@@ -124,6 +126,37 @@ async def test_nothing_of_a_request_stays_while_its_connection_does(
             await client.ask(post(CHAT, body(**more), b"connection: close"))
         # They know their last request, and it knows them.
         await is_gone(duck, Exchange)
+
+
+@pytest.mark.parametrize(
+    ("second", "status"), [(WHOLE, 200), (BROKEN, 503)], ids=["won", "failed"]
+)
+async def test_nothing_of_a_request_that_two_were_asked_stays(
+    nobody_collects, second, status
+) -> None:
+    asked = trio.Event()
+    async with (
+        open_upstream([[asked, BROKEN]], limit=60) as one,
+        open_upstream([[Pause(0.2), second]], limit=60) as other,
+        open_duck(
+            provider("one", "openai", one, priority=1),
+            provider("other", "openai", other, priority=2),
+            routing=RoutingConfig(hedge_after=0.01),
+            retry=RetryConfig(max_attempts=2),
+            limit=60,
+        ) as duck,
+        duck.connection() as client,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def fail_one() -> None:
+            await other.wait_for_requests(1)
+            asked.set()
+
+        nursery.start_soon(fail_one)
+        reply = await client.ask(post(CHAT, body()))
+        assert reply.status == status
+        await is_gone(duck)
 
 
 async def test_nothing_of_a_client_that_hangs_up_stays(nobody_collects) -> None:
