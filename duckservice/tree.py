@@ -202,7 +202,7 @@ def make_parts(
 ) -> Parts:
     """Make the addresses; nothing runs yet. *providers* make one of each name."""
     guarded = {
-        name: make_guarded(its, providers[name], aging=config.queue.aging)
+        name: make_guarded(its, providers[name], whole=config)
         for name, its in config.providers.items()
     }
     return Parts(
@@ -222,12 +222,9 @@ def make_parts(
 
 
 def make_guarded(
-    config: ProviderConfig, make: Callable[[], Provider], *, aging: float
+    config: ProviderConfig, make: Callable[[], Provider], *, whole: Config
 ) -> Guarded:
-    """Make the addresses of one provider; nothing runs yet.
-
-    *aging*: seconds after which who waits for its limits rises by one class.
-    """
+    """Make the addresses of one provider of the *whole* config; nothing runs yet."""
     name = config.name
     return Guarded(
         config=config,
@@ -237,15 +234,15 @@ def make_guarded(
         board=ProviderBoard(
             name,
             config.max_concurrency,
-            limits=limits_of(config, aging),
+            limits=limits_of(config, whole),
             policy=policy_of(config),
             by_model=config.breaker.scope == "model",
         ),
     )
 
 
-def limits_of(config: ProviderConfig, aging: float) -> Limits:
-    """Return what the rate limiter is to hold a provider to."""
+def limits_of(config: ProviderConfig, whole: Config) -> Limits:
+    """Return what the rate limiter is to hold a provider of the *whole* config to."""
     bucket = config.rate_limit
     return Limits(
         capacity=bucket.capacity if bucket else None,
@@ -255,7 +252,8 @@ def limits_of(config: ProviderConfig, aging: float) -> Limits:
         keys=len(keys_of(config)),
         key_requests_per_minute=config.key_limits.requests_per_minute,
         key_tokens_per_minute=config.key_limits.tokens_per_minute,
-        aging=aging,
+        aging=whole.queue.aging,
+        guess_max=whole.retry.max_delay,
     )
 
 

@@ -169,13 +169,16 @@ class Attempt:
 
     def failed(self, error: DuckError) -> None:
         """End it with the provider's failure, or its refusal."""
-        if _is_of_the_provider(error) and not self._a_key_rests:
+        if _is_of_the_provider(error):
             asked, key = error.retry_after, self.grant.key
-            self._tell(
-                lambda: self.guarded.limiter.cast(
-                    RateLimiter.refused, asked, key, grant=self.grant
+            if asked is None:
+                error.retry_after = self._guessed_pause()
+            if not self._a_key_rests:
+                self._tell(
+                    lambda: self.guarded.limiter.cast(
+                        RateLimiter.refused, asked, key, grant=self.grant
+                    )
                 )
-            )
         self._close(error.code, outcome_of(error), self._usage_so_far(error), error)
 
     def abandoned(self) -> None:
@@ -217,6 +220,13 @@ class Attempt:
             self._tell(
                 lambda: limiter.cast(RateLimiter.set_aside, pause, its.key, grant=grant)
             )
+
+    def _guessed_pause(self) -> float | None:
+        """Return how long the limiter will wait, so that the client is told it, too."""
+        limiter = self.guarded.board.limiter
+        if limiter is None:
+            return None
+        return limiter.guessed_pause(trio.current_time(), self.grant)
 
     def _usage_so_far(self, error: DuckError | None) -> Usage:
         """Return what the provider will probably bill for a reply that broke off."""

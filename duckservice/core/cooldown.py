@@ -11,7 +11,8 @@ RETRY_AFTER_MAX = 120.0
 
 FIRST_PAUSE = 1.0
 """After a 429 that names no time; each further one in a row doubles it."""
-LAST_PAUSE = 60.0
+GUESS_MAX = 10.0
+"""No pause that nobody asked for is longer, if nothing else is configured."""
 
 
 @attrs.define
@@ -32,24 +33,38 @@ class Cooldown:
             self.until = max(self.until, now + pause)
 
     def refused(
-        self, now: float, retry_after: float | None, *, of: int, last: int
+        self,
+        now: float,
+        retry_after: float | None,
+        *,
+        of: int,
+        last: int,
+        guess_max: float = GUESS_MAX,
     ) -> None:
         """Take note of a 429 to grant number *of*, *last* being the latest one.
 
-        Those that were under way together count as one, or a burst of them would
+        Where it names no time, no pause is longer than *guess_max*. Those that were under way together count as one, or a burst of them would
         make the longest pause of its first.
         """
-        if of > self._last_grant or not self._in_a_row:
+        guess = self.guess(of=of, guess_max=guess_max)
+        if self._is_new(of):
             self._in_a_row += 1
             self._last_grant = last
         # It comes off the wire: a NaN or a negative number names no time either.
         if retry_after is not None and retry_after >= 0:
             self.block(now, retry_after)
         else:
-            doubled = FIRST_PAUSE * 2.0 ** min(self._in_a_row - 1, 30)
-            self.block(now, min(LAST_PAUSE, doubled))
+            self.block(now, guess)
+
+    def guess(self, *, of: int, guess_max: float = GUESS_MAX) -> float:
+        """Return the pause that a 429 to grant number *of* makes if it names no time."""
+        before = self._in_a_row if self._is_new(of) else self._in_a_row - 1
+        return min(guess_max, FIRST_PAUSE * 2.0 ** min(before, 30))
 
     def succeeded(self, *, of: int) -> None:
         """Begin again with the shortest pause, if grant *of* came after the last one."""
         if of > self._last_grant:
             self._in_a_row = 0
+
+    def _is_new(self, of: int) -> bool:
+        return of > self._last_grant or not self._in_a_row

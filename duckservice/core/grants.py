@@ -8,6 +8,7 @@ import attrs
 from attrs.validators import ge, gt, optional
 
 from duckservice.core.allowance import Holding
+from duckservice.core.cooldown import GUESS_MAX
 from duckservice.core.token_bucket import Never
 from duckservice.core.told_group import Cost
 from duckservice.core.waiting_line import PATIENCE
@@ -45,6 +46,8 @@ class Limits:
     """Seconds after which a waiter rises by one class."""
     patience: float = attrs.field(default=PATIENCE, validator=ge(0))
     """Seconds after which who has set no deadline counts as due."""
+    guess_max: float = attrs.field(default=GUESS_MAX, validator=ge(0))
+    """No pause after a 429 that names no time is longer (seconds)."""
 
     def __attrs_post_init__(self) -> None:
         if (self.capacity is None) != (self.refill_rate is None):

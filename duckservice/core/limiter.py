@@ -322,14 +322,31 @@ class Limiter(Generic[W]):
         """Take note of a 429: nothing goes to that key, or provider, for a while.
 
         As long as it asks, 120 s at most; or 1 s, and with each further one twice as
-        long, up to 60 s.
+        long, up to `Limits.guess_max`.
         """
         if self._has_moved(grant):
             return
         of = self._rooms.numbers if grant is None else grant.number
         cooldown = self._rooms.of_key(key).cooldown
-        cooldown.refused(now, retry_after, of=of, last=self._rooms.numbers)
+        cooldown.refused(
+            now,
+            retry_after,
+            of=of,
+            last=self._rooms.numbers,
+            guess_max=self.limits.guess_max,
+        )
         self._wakeup = None
+
+    def guessed_pause(self, now: float, grant: Grant) -> float | None:
+        """Return how long a 429 to *grant* will pause what it was sent with, from *now*.
+
+        That is for one that names no time. None: it says nothing of the limits of now.
+        """
+        if self._has_moved(grant):
+            return None
+        its = self._rooms.of_key(grant.key).cooldown
+        guess = its.guess(of=grant.number, guess_max=self.limits.guess_max)
+        return max(guess, self.blocked_until - now, its.until - now)
 
     def succeeded(self, grant: Grant) -> None:
         """Take note that the provider has served *grant*, so that 429s count anew."""

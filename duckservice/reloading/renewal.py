@@ -157,9 +157,8 @@ class Renewal:
         for name, its in found.config.providers.items():
             try:
                 if name not in there:
-                    aging = found.config.queue.aging
                     make = partial(maker.make, its)
-                    added.append(make_guarded(its, make, aging=aging))
+                    added.append(make_guarded(its, make, whole=found.config))
                 elif name in moved:
                     made[name] = maker.make(its)
                 elif name in found.renewed:
@@ -196,11 +195,11 @@ class Renewal:
         leaving = [parts.providers[name] for name in found.removed]
         for name, guarded in its.guarded.items():
             self.retirement.recall(guarded)
-            config = found.config.providers[name]
+            config, moved = found.config.providers[name], name in its.moved
+            if guarded not in its.added:
+                self._relimit(guarded, config, now, found.config, moved=moved)
             if guarded.config != config and guarded not in its.added:
-                aging = found.config.queue.aging
-                moved = name in its.moved
-                self._tune(guarded, config, now, aging=aging, moved=moved)
+                self._tune(guarded, config, moved=moved)
                 if name in its.made:
                     apart = moved or name in found.rerouted
                     self._give(guarded, config, its.made[name], apart=apart)
@@ -219,24 +218,29 @@ class Renewal:
         self.retirement.keep_tree()
         self.on_change(found)
 
-    def _tune(
+    def _relimit(
         self,
         guarded: Guarded,
         config: ProviderConfig,
         now: float,
+        whole: Config,
         *,
-        aging: float,
         moved: bool,
     ) -> None:
+        """Have its limiter go by other limits, in which *whole* has a part, too."""
+        board = guarded.board
+        limits, kept = limits_of(config, whole), _kept(guarded.config, config)
+        if moved or limits != board.limits or kept != list(range(len(kept))):
+            board.relimit(now, limits, kept, elsewhere=moved)
+            limiter = guarded.limiter
+            tell(self.seams.emit, lambda: limiter.cast(RateLimiter.tick))
+
+    def _tune(self, guarded: Guarded, config: ProviderConfig, *, moved: bool) -> None:
         """Have its actors go by another config; of another server nothing is known."""
         board, emit = guarded.board, self.seams.emit
         board.max_concurrency = config.max_concurrency
         board.policy = policy_of(config)
         board.by_model = config.breaker.scope == "model"
-        limits, kept = limits_of(config, aging), _kept(guarded.config, config)
-        if moved or limits != board.limits or kept != list(range(len(kept))):
-            board.relimit(now, limits, kept, elsewhere=moved)
-            tell(emit, lambda: guarded.limiter.cast(RateLimiter.tick))
         if moved:
             board.forget()
             tell(emit, lambda: guarded.breaker.cast(CircuitBreaker.start_over))

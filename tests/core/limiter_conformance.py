@@ -90,6 +90,7 @@ class Program:
             guard=GUARD,
             waiting_max=rng.choice([3, 100, 100]),
             aging=rng.choice([8.0, 30.0]),
+            guess_max=rng.choice([0.5, 10.0]),
             patience=rng.choice([4.0, 60.0]),
         )
 
@@ -342,7 +343,7 @@ class Program:
             self.last_pause[key] = self.numbers
         if pause is None or not pause >= 0:
             self.reached["doubled"] += self.refusals[key] > 1
-            pause = min(60.0, 2.0 ** (self.refusals[key] - 1))
+            pause = min(self.limits.guess_max, 2.0 ** (self.refusals[key] - 1))
         self.pause(key, pause)
 
     def it_is_blocked(self) -> None:

@@ -92,16 +92,28 @@ def _believes_all(self: Cooldown, now: float, seconds: float) -> None:
 
 
 def _never_doubles(
-    self: Cooldown, now: float, retry_after: float | None, **_: int
+    self: Cooldown, now: float, retry_after: float | None, **_: float
 ) -> None:
     named = retry_after is not None and retry_after >= 0
     self.block(now, retry_after if named and retry_after is not None else 1.0)
 
 
 def _each_of_a_burst_counts(
-    self: Cooldown, now: float, retry_after: float | None, *, of: int, last: int
+    self: Cooldown,
+    now: float,
+    retry_after: float | None,
+    *,
+    of: int,
+    last: int,
+    **more: float,
 ) -> None:
-    _REFUSED(self, now, retry_after, of=max(of, last + 1), last=last)
+    _REFUSED(self, now, retry_after, of=max(of, last + 1), last=last, **more)
+
+
+def _guesses_for_a_minute(
+    self: Cooldown, now: float, retry_after: float | None, **more: Any
+) -> None:
+    _REFUSED(self, now, retry_after, **{**more, "guess_max": 60.0})
 
 
 def _last_come_first(self: Shares[int]) -> int:
@@ -270,6 +282,10 @@ MUTANTS = (
     Mutant(
         "a burst of 429s makes the longest pause",
         ((Cooldown, "refused", _each_of_a_burst_counts),),
+    ),
+    Mutant(
+        "guessed pauses are longer than configured",
+        ((Cooldown, "refused", _guesses_for_a_minute),),
     ),
     Mutant("who is too late waits on", ((Limiter, "_leave_late", _nobody_leaves),)),
     Mutant("who could be in time is refused", ((Limiter, "acquire", _always_late),)),

@@ -584,7 +584,7 @@ def test_what_was_told_of_each_model_is_shown():
 
 
 def test_each_429_in_a_row_doubles_the_pause_and_a_success_ends_the_row():
-    limiter: Limiter[int] = Limiter(Limits(), 0.0)
+    limiter: Limiter[int] = Limiter(Limits(guess_max=50.0), 0.0)
     now, pauses = 0.0, list[float]()
     for _ in range(8):
         limiter.refused(now, None)
@@ -592,10 +592,34 @@ def test_each_429_in_a_row_doubles_the_pause_and_a_success_ends_the_row():
         now = limiter.blocked_until
         grant = limiter.acquire(now, 1, 1)
         assert isinstance(grant, Grant)
-    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert pauses == [1, 2, 4, 8, 16, 32, 50, 50]
     limiter.succeeded(grant)
     limiter.refused(now, math.nan)
     assert limiter.blocked_until == now + 1
+
+
+def test_a_guessed_pause_is_no_longer_than_allowed_and_one_that_was_asked_for_is():
+    limiter: Limiter[int] = Limiter(Limits(guess_max=3.0), 0.0)
+    for number in range(1, 6):
+        now = max(0.0, limiter.blocked_until)
+        grant = limiter.acquire(now, 1, number)
+        assert isinstance(grant, Grant)
+        expected = limiter.guessed_pause(now, grant)
+        limiter.refused(now, None, grant=grant)
+        assert limiter.blocked_until - now == expected == min(3.0, 2.0 ** (number - 1))
+    now = limiter.blocked_until
+    limiter.relimit(now, Limits(guess_max=0.5))
+    limiter.refused(now, None)
+    assert limiter.blocked_until == now + 0.5
+    limiter.refused(now, 100.0)
+    assert limiter.blocked_until == now + 100.0
+
+
+def test_what_a_429_will_pause_is_at_least_what_is_paused_already():
+    limiter: Limiter[int] = Limiter(Limits(), 0.0)
+    grant = grant_of(limiter, 0.0, 1, "a")
+    limiter.refused(0.0, 20.0, grant=grant)
+    assert limiter.guessed_pause(5.0, grant) == 15.0
 
 
 def test_of_what_was_under_way_together_one_429_counts():

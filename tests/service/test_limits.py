@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -105,6 +106,46 @@ async def test_nothing_goes_to_a_provider_for_as_long_as_its_429_asks(
             await duck.complete(chat())
         await duck.complete(chat())
         assert trio.current_time() - since >= 30.0
+
+
+def always(error: type[DuckError]) -> MockProvider:
+    errors = {n: error("slow down", provider="a") for n in range(1, 100)}
+    return MockProvider("a", MockScript(errors=errors))
+
+
+async def test_who_meets_a_429_that_names_no_time_never_waits_longer_than_max_delay(
+    autojump_clock,
+) -> None:
+    retry = RetryConfig(max_attempts=2, max_delay=4.0)
+    pauses = list[float | None]()
+    async with running(mock_config("a", retry=retry), a=always(RateLimited)) as its:
+        duck, _ = its
+        for _ in range(6):
+            since = trio.current_time()
+            with pytest.raises(RateLimited) as info:
+                await duck.complete(chat())
+            assert trio.current_time() - since <= 2 * 4.0
+            pauses.append(info.value.retry_after)
+    # The first two have met one pause of 1 s and one of 2 s before they end.
+    assert pauses == pytest.approx([2.0, 4.0, 4.0, 4.0, 4.0, 4.0])
+
+
+async def test_a_reload_that_changes_max_delay_changes_the_next_pause(
+    autojump_clock,
+) -> None:
+    retry = RetryConfig(max_attempts=1, max_delay=4.0)
+    config = mock_config("a", retry=retry)
+    async with running(config, a=always(RateLimited)) as (duck, _):
+        for expected in (1.0, 2.0, 4.0, 4.0):
+            with pytest.raises(RateLimited) as info:
+                await duck.complete(chat())
+            assert info.value.retry_after == pytest.approx(expected)
+        shorter = attrs.evolve(retry, base_delay=0.5, max_delay=0.5)
+        await duck.reload(attrs.evolve(config, retry=shorter))
+        for _ in range(2):
+            with pytest.raises(RateLimited) as info:
+                await duck.complete(chat())
+            assert info.value.retry_after == pytest.approx(0.5)
 
 
 async def test_limits_of_each_key_are_shown_and_add_up(autojump_clock) -> None:
