@@ -1,4 +1,4 @@
-"""How far a batch has come, on stderr: a bar on a terminal, else a line now and then."""
+"""How far a batch has come, on stderr: a bar on a terminal, elsewhere nothing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Any, Final
 from duckservice.cli.output import Output
 from duckservice.cli.text import count, elapsed, money
 
-PLAIN_EVERY: Final = 10.0
-"""Seconds between two lines where nobody watches a bar."""
 RATE_OVER: Final = 15.0
 """Seconds that the rate is taken over."""
 _BAR: Final = 24
@@ -24,26 +22,21 @@ class BatchProgress:
     def __init__(self, out: Output, clock: Callable[[], float] = monotonic) -> None:
         self._out = out
         self._clock = clock
-        self._live = out.stderr.isatty()
         self._seen: deque[tuple[float, int]] = deque()
-        self._shown_at = clock()
         self._drawn = False
 
     def show(self, batch: Mapping[str, Any]) -> None:
         """Show the batch as it is now."""
+        if not self._out.shows_progress:
+            return
         now = self._clock()
         counts = batch["request_counts"]
         over = counts["completed"] + counts["failed"]
         self._seen.append((now, over))
         while now - self._seen[0][0] > RATE_OVER:
             self._seen.popleft()
-        text = self._text(batch, over)
-        if self._live:
-            share = over / counts["total"] if counts["total"] else 0.0
-            self._draw(f"{_bar(share)} {text}")
-        elif now - self._shown_at >= PLAIN_EVERY:
-            self._shown_at = now
-            self._out.note(text)
+        share = over / counts["total"] if counts["total"] else 0.0
+        self._draw(f"{_bar(share)} {self._text(batch, over)}")
 
     def clear(self) -> None:
         """Take the bar away."""

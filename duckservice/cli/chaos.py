@@ -218,7 +218,7 @@ def _in_order(
 
 
 class _Progress:
-    """Says how far it is: in one line on a terminal, and elsewhere in one for each."""
+    """Says how far it is: in one line, or, on stderr, in one for each result."""
 
     def __init__(self, session: Session, total: int) -> None:
         self.results: list[Result] = []
@@ -232,7 +232,7 @@ class _Progress:
             status = session.out.console().status("")
             status.start()
             self._update, self._stop = status.update, status.stop
-        else:
+        elif session.out.shows_progress:
             self._update = session.out.note
 
     def __enter__(self) -> Self:

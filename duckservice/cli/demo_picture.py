@@ -1,4 +1,4 @@
-"""How `duck demo` looks: live on a terminal, a line a second elsewhere."""
+"""How `duck demo` looks: live on a terminal; elsewhere the summary says it all."""
 
 from __future__ import annotations
 
@@ -27,10 +27,13 @@ _LINE_EVERY = 8
 
 
 def picture_for(session: Session) -> Picture:
-    """Return what fits where stdout goes."""
+    """Return what fits where stdout goes, and stderr."""
+    out = session.out
     if session.options.json:
         return _Nothing()
-    return _LivePicture(session.out) if session.out.on_terminal else _Lines(session.out)
+    if out.on_terminal:
+        return _LivePicture(out)
+    return _Lines(out) if out.shows_progress else _Nothing()
 
 
 def summary(tally: Tally) -> RenderableType:
@@ -88,7 +91,7 @@ class _LivePicture:
 
 @final
 class _Lines:
-    """Writes a line now and then."""
+    """Writes a line now and then to stderr, where only that is a terminal."""
 
     def __init__(self, out: Output) -> None:
         self._out = out

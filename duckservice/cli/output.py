@@ -35,6 +35,11 @@ class Output:
         return self.stdout.isatty()
 
     @property
+    def shows_progress(self) -> bool:
+        """Whether a person looks at stderr: in a file, progress would hide messages."""
+        return self.stderr.isatty()
+
+    @property
     def can_redraw(self) -> bool:
         """Whether it is a terminal whose cursor can be moved."""
         return self.on_terminal and self._environ.get("TERM", "") not in {"", "dumb"}

@@ -53,7 +53,7 @@ def test_the_table_ends_with_the_sum(duck):
     assert out.splitlines()[-1] == "rescued 1, safe 0, failed 0 of 1"
     assert "two of ours are tried" in err
     assert "1/60 of the config's" in err
-    assert err.splitlines()[-1] == "1/1 500: rescued"
+    assert "rescued" not in err
     assert "calls: at providers; of the whole answer + of the stream" in out
 
 

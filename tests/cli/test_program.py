@@ -13,12 +13,12 @@ import pytest
 PROGRAM = [sys.executable, "-c", "from duckservice.cli import main; exit(main())"]
 
 
-def process(duck, *argv, **options):
+def process(duck, *argv, stderr=subprocess.PIPE, **options):
     return subprocess.Popen(
         [*PROGRAM, *argv],
         env=duck.environ | {"PATH": os.environ["PATH"]},
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         **options,
     )
