@@ -24,7 +24,7 @@ NAMES: Final = {"providers": "openai", "budgets": "daily"}
 MORE: Final[Mapping[str, str]] = {
     "service.access": "who may connect",
     "service.access.mode": 'of the socket; `"0660"` opens it to the group',
-    "service.access.group": "whose members may connect",
+    "service.access.group": "whose members may connect; this machine must have it",
     "providers.adapter": "what is spoken there; see the [pages](providers/README.md)",
     "providers.api_key": "your key at the provider",
     "providers.timeout": "how long it may take",

@@ -6,6 +6,7 @@ ignored would be worse than none.
 
 from __future__ import annotations
 
+import grp
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
@@ -65,6 +66,20 @@ def _access(access: AccessConfig) -> Iterator[Refused]:
             f"{access.mode:04o} (the mode), with a group",
             '"0660", or no group',
             key=("mode",),
+        )
+
+
+def _group(access: AccessConfig) -> Iterator[Refused]:
+    if not access.group:
+        return
+    try:
+        grp.getgrnam(access.group)
+    except KeyError:
+        yield Refused(
+            f"{quoted(access.group)} (a string), a group that this machine has not",
+            "the name of a group of this machine",
+            hint="`getent group` lists them",
+            key=("group",),
         )
 
 
@@ -135,7 +150,10 @@ _CACHE_SMALL: Final = 1 << 20
 _RETENTION_SHORT: Final = 3600.0
 
 _RULES: Final[Mapping[type, tuple[Rule, ...]]] = {
-    AccessConfig: ((frozenset({"mode", "group"}), _access),),
+    AccessConfig: (
+        (frozenset({"mode", "group"}), _access),
+        (frozenset({"group"}), _group),
+    ),
     ServiceConfig: (
         (frozenset({"http"}), _http),
         (frozenset({"http", "token_file"}), _token),

@@ -25,7 +25,7 @@ EVERYTHING = """
 [service]
 socket = "/run/x.sock"
 state_dir = "/var/x"
-access = { mode = "0660", group = "ducks" }
+access = { mode = "0660", group = "root" }
 http = ""
 drain_grace = "0s"
 
@@ -198,7 +198,7 @@ def test_a_wrong_key_does_not_hide_what_is_wrong_with_the_others_together():
     [service]
     http = "0.0.0.0:8731"
     drain_grace = "soon"
-    access = { mode = 600, group = "ducks" }
+    access = { mode = 600, group = "no-such-ducks" }
     [cache]
     enabled = true
     max_bytes = "1KiB"
@@ -216,13 +216,27 @@ def test_a_wrong_key_does_not_hide_what_is_wrong_with_the_others_together():
         "service.http",  # and that it needs a token_file, whatever it is
         "service.token_file",
         "service.drain_grace",
-        "service.access.mode",  # and nothing about the group that it has
+        "service.access.mode",  # and nothing about that it has a group
+        "service.access.group",  # but that there is no such group
         "cache.ttl",
         "cache.max_bytes",
         "retry.base_delay",  # by which max_delay cannot be judged
         "providers.local.base_url",
         "providers.local.priority",
     }
+
+
+def test_an_unknown_group_is_one_of_all_complaints():
+    text = """
+    service.access = { mode = "0660", group = "no-such-ducks" }
+    queue.max_size = 0
+    """
+    found = complaints(text)
+    assert list(found) == ["service.access.group", "queue.max_size"]
+    told = found["service.access.group"]
+    assert told.startswith("config.toml: ")
+    assert 'found "no-such-ducks" (a string), a group that this machine has not' in told
+    assert "allowed: the name of a group of this machine" in told
 
 
 def test_the_error_is_the_list_of_complaints_one_a_line():
@@ -246,7 +260,7 @@ def test_the_error_is_the_list_of_complaints_one_a_line():
         ("routing.fallbacks = { a = 'b' }", "routing.fallbacks.a"),
         ("service.socket = 5", "service.socket"),
         ("service.access = { mode = '0660' }", "service.access.group"),
-        ("service.access = { group = 'x' }", "service.access.mode"),
+        ("service.access = { group = 'root' }", "service.access.mode"),
         ("retry = { base_delay = '20s' }", "retry.max_delay"),
         ("queue.max_size = 2024-01-01", "queue.max_size"),
         ("providers.x.adapter = 'openai-compatible'", "providers.x.base_url"),
