@@ -171,6 +171,11 @@ class Text:
 
 
 @attrs.frozen
+class AtLeastOne:
+    """A list that is not empty where it is given; a default may be."""
+
+
+@attrs.frozen
 class HeaderName:
     """The name of an HTTP header."""
 
@@ -412,8 +417,8 @@ class ProviderConfig:
     """Of a CA of one's own, trusted beside the usual ones; None: these alone."""
     proxy: Proxy | None = None
     """The way to other machines, for who has no other; None: none is used."""
-    models: tuple[ModelName, ...] = ()
-    """Exact names or globs; empty: what the adapter serves by default."""
+    models: Annotated[tuple[ModelName, ...], AtLeastOne()] = ()
+    """Exact names or globs; empty, in values made in Python: what the adapter serves by default."""
     model_map: Mapping[ModelName, ModelName] = attrs.field(factory=dict[str, str])
     leave_out: tuple[Option, ...] = ()
     """Options that are left out, and not refused, where this provider lacks them."""

@@ -117,6 +117,8 @@ def _kind(cls: Any, name: str) -> Any:
 def said(kind: Any) -> str:
     """Return in words what may be given."""
     origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated and isinstance(kind.__metadata__[0], values.AtLeastOne):
+        return said(arguments[0]).replace("a list:", "a list of at least one:")
     if origin is Annotated:
         return _marked(kind.__metadata__[0])
     if origin is Literal:

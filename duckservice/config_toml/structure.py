@@ -73,6 +73,7 @@ def _converter(sources: secrets.Sources) -> Converter:
         (_is_literal, _literal_hook),
         (_is_marked, _scalar_hook),
         (_is_header_secret, header_secret_hook),
+        (_is_never_empty, _never_empty_hook),
     ):
         converter.register_structure_hook_factory(is_kind, factory)
 
@@ -98,6 +99,26 @@ def _scalar_hook(kind: Any, _: Converter) -> Hook:
     marker = kind.__metadata__[0]
     check = _SCALARS[type(marker)]
     return lambda value, _kind: check(marker, value)
+
+
+def _is_never_empty(kind: Any) -> bool:
+    its = getattr(kind, "__metadata__", ())
+    return any(isinstance(marker, values.AtLeastOne) for marker in its)
+
+
+def _never_empty_hook(kind: Any, converter: Converter) -> Hook:
+    array = get_args(kind)[0]
+
+    def never_empty(value: Any, _kind: Any) -> Any:
+        if value == []:
+            raise Refused(
+                "an empty array",
+                "at least one name or glob",
+                hint="without this key it is what the adapter serves by default",
+            )
+        return converter.structure(value, array)
+
+    return never_empty
 
 
 def _is_header_secret(kind: Any) -> bool:
