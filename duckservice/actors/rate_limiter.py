@@ -94,7 +94,7 @@ class RateLimiter:
             case LineFull(waiting_max):
                 reply.fail(
                     QueueFull(
-                        f"{waiting_max} requests wait for the rate limit of"
+                        f"{many_wait(waiting_max)} for the rate limit of"
                         f" {self.provider!r} already",
                         provider=self.provider,
                     )
@@ -222,3 +222,8 @@ class RateLimiter:
 def whose_turn(submitter: Submitter | None) -> Submitters:
     """Return between whom turns are taken: users, and processes of one user."""
     return ANYBODY if submitter is None else (submitter.uid, submitter.pid)
+
+
+def many_wait(number: int) -> str:
+    """Return that so many requests wait, as a clause."""
+    return "1 request waits" if number == 1 else f"{number} requests wait"

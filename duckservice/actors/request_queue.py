@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from duckservice.actors.board import Board
-from duckservice.actors.rate_limiter import whose_turn
+from duckservice.actors.rate_limiter import many_wait, whose_turn
 from duckservice.calls.call import Priority, Submitter
 from duckservice.core import request_queue as core
 from duckservice.core.request_queue import Full, QueueStatistics, Turn, Waiting
@@ -82,7 +82,7 @@ class RequestQueue:
             case Waiting():
                 self._waiting[ticket] = reply
             case Full(max_size):
-                msg = f"{max_size} requests wait already"
+                msg = f"{many_wait(max_size)} already"
                 reply.fail(QueueFull(msg, retry_after=SOON))
         return reply
 

@@ -264,7 +264,7 @@ async def test_a_full_queue_says_so_at_once(autojump_clock) -> None:
         nursery.start_soon(service.complete, chat())
         nursery.start_soon(service.complete, chat())
         await trio.sleep(0.1)
-        with pytest.raises(QueueFull):
+        with pytest.raises(QueueFull, match=r"^1 request waits already$"):
             await service.complete(chat())
 
 
