@@ -375,7 +375,9 @@ class Following(AsyncIterator[JobEvent]):
             self._read.extend(read.items)
             if not read.items and read.final:
                 self._over = True
-                return JobEnded(self.after, await self.store.get(self.job))
+                # A reader may have named an id that no piece has ever had.
+                last = min(self.after, read.last)
+                return JobEnded(last, await self.store.get(self.job))
             if not read.items:
                 await self.store.wait_for_deltas(self.job, after=self.after)
         delta = self._read.popleft()

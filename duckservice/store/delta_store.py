@@ -27,6 +27,8 @@ class Deltas:
     items: tuple[Delta, ...]
     final: bool
     """Whether the job is over and nothing is left after the last of `items`."""
+    last: int = 0
+    """The id of the last piece that the stream has had by then; 0 before the first."""
 
 
 PAGE_BYTES = 256 * 1024

@@ -338,7 +338,8 @@ class MemoryDeltas(Part):
         row = self.rows.get(job)
         start = bisect_right(row.deltas, after, key=attrgetter("id"))
         items, more = page_of(row.deltas[start : start + limit + 1], limit)
-        return Deltas(items=tuple(items), final=row.job.state.final and not more)
+        final = row.job.state.final and not more
+        return Deltas(items=tuple(items), final=final, last=row.last_delta)
 
     async def wait_for_deltas(self, job: str, *, after: int) -> None:
         """See `DeltaStore.wait_for_deltas`."""

@@ -86,4 +86,5 @@ def _read(db: sqlite3.Connection, job: str, after: int, limit: int) -> Deltas:
             ),
             limit,
         )
-    return Deltas(items=tuple(items), final=row.job.state.final and not more)
+    final = row.job.state.final and not more
+    return Deltas(items=tuple(items), final=final, last=row.last_delta)

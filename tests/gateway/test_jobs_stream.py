@@ -101,6 +101,19 @@ async def test_readers_come_and_go_while_the_job_runs(autojump_clock) -> None:
         assert {text_of(events_of(body)) for body in bodies.values()} == {WORDS}
 
 
+async def test_who_comes_back_with_an_id_beyond_the_end_is_told_the_real_last_one(
+    autojump_clock,
+) -> None:
+    async with job_app(TALKING) as (_, ask):
+        path = await submitted(ask, WORDS, stream=True)
+        beyond = [("Last-Event-ID", "999")]
+        early = events_of((await ask("GET", f"{path}/stream", headers=beyond)).body)
+        *_, done = events_of((await ask("GET", f"{path}/stream")).body)
+        assert done.id < 999
+        late = events_of((await ask("GET", f"{path}/stream", headers=beyond)).body)
+        assert early == late == [done]
+
+
 @pytest.mark.parametrize("value", ["x", "-1", "1.5", "9" * 40])
 async def test_an_id_that_is_none_is_refused(autojump_clock, value) -> None:
     async with job_app() as (_, ask):

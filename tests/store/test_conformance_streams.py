@@ -60,6 +60,9 @@ async def test_a_stream_is_read_from_any_place_while_it_runs_and_afterwards(
                 deltas = await store.read_deltas(job.id, after=after, limit=limit)
                 assert deltas.items == expected[after : after + limit]
                 assert deltas.final == (final and after + limit >= 4)
+                assert deltas.last == 4
+        beyond = await store.read_deltas(job.id, after=99)
+        assert beyond == Deltas(items=(), final=final, last=4)
         if not final:
             await run(store, claimed)
 
