@@ -243,6 +243,9 @@ class Job:
     attempt: int = 0
     """Attempts used up."""
     max_attempts: int = 3
+    """Rises when the job is begun anew, as `attempt` goes on."""
+    attempts_before: int = 0
+    """Attempts used up when it was begun anew the last time."""
     max_cost: int | None = None
     on_interrupt: OnInterrupt = "retry"
     crashes: int = 0
@@ -352,7 +355,9 @@ def begin(job: Job, *, provider: str, model: str) -> Job:
 def settle(job: Job, settlement: Settlement) -> Job:
     """Return the job with an attempt's cost added, in whatever state it is."""
     its = settlement
-    attempt = job.attempt if its.counts else max(0, job.attempt - 1)
+    # One that ends after the job was begun anew gives that no attempt more.
+    given_back = max(job.attempts_before, job.attempt - 1)
+    attempt = job.attempt if its.counts else given_back
     return _with(
         job,
         attempt=attempt,
@@ -496,9 +501,10 @@ def release(job: Job, now: float) -> Job:
 def retry(job: Job, now: float) -> Job:
     """Return the job to be run at once: begun anew if it was over.
 
-    It has all its attempts again then, and the age of a new one. Its errors, its
-    cost and `maybe_billed` stay; a deadline that has passed does not, for the job
-    would expire again. One that waits out its backoff has the attempts it had.
+    It has as many attempts again as at first, beside those that are used up, and
+    the age of a new one. Its errors, its cost and `maybe_billed` stay; a deadline that
+    has passed does not, for the job would expire again. One that waits out its backoff
+    has the attempts it had.
     """
     _must_allow(job, "retry")
     if not job.state.final:
@@ -506,7 +512,8 @@ def retry(job: Job, now: float) -> Job:
     return _available(
         _with(
             job,
-            attempt=0,
+            max_attempts=job.attempt + job.max_attempts - job.attempts_before,
+            attempts_before=job.attempt,
             crashes=0,
             poisoned=False,
             finished_at=None,

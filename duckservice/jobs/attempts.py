@@ -90,7 +90,8 @@ class JobAttempts:
         """Return the seconds for which asking *provider* is a retry."""
         ago = trio.current_time() - self.board.failed_at(self.its.job.id, provider)
         job, left = self.its.job, RETRY_MEMORY - ago
-        if job.attempt and job.errors and job.provider == provider:
+        begun = job.attempt > job.attempts_before
+        if begun and job.errors and job.provider == provider:
             # In another life of the process, perhaps.
             before = self.wall_clock() - job.errors[-1].at
             left = max(left, RETRY_MEMORY - before)

@@ -248,6 +248,7 @@ class JobRun:
         return Situation(
             now=self._now(),
             attempts=self.its.job.attempt + self._attempts.used,
+            attempts_before=self.its.job.attempts_before,
             attempts_max=self.its.job.max_attempts,
             policy=self.service.retry_policy,
             chance=self.service.seams.random.random(),

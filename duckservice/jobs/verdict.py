@@ -46,6 +46,8 @@ class Situation:
     policy: RetryPolicy
     chance: float
     """Random in [0, 1)."""
+    attempts_before: int = 0
+    """Used up when the job was begun anew: pauses begin with the shortest again."""
 
 
 def after(error: DuckError, where: Situation) -> Snooze | Fail:
@@ -117,7 +119,8 @@ def _retry_at(
         return None
     if not any(_time_may_help(leaf) for leaf in leaves):
         return None
-    pause = retry.backoff(where.policy, max(1, where.attempts), where.chance)
+    lately = where.attempts - where.attempts_before
+    pause = retry.backoff(where.policy, max(1, lately), where.chance)
     asked = error.retry_after
     if asked is not None and asked > pause:
         pause = asked

@@ -213,7 +213,8 @@ class StoreMachine(RuleBasedStateMachine):
                     job.state, job.due = "available", min(job.due, self.now)
             case Retry():
                 if job.finished is not None:
-                    job.used = job.crashes = 0
+                    job.most, job.before = job.used + job.tries, job.used
+                    job.crashes = 0
                     job.queued = self.now
                     if job.deadline is not None and job.deadline <= self.now:
                         job.deadline = None
@@ -574,7 +575,7 @@ class StoreMachine(RuleBasedStateMachine):
                 its.priority,
             )
             assert (job.attempt, job.crashes) == (its.used, its.crashes)
-            assert job.attempt <= job.max_attempts
+            assert job.attempt <= job.max_attempts == its.most
             assert (job.cost, job.cost_known) == (its.cost, its.known)
             assert (job.maybe_billed, job.deadline) == (its.billed, its.deadline)
             assert (job.finished_at, job.queued_at) == (its.finished, its.queued)
@@ -652,7 +653,7 @@ class StoreMachine(RuleBasedStateMachine):
         self, job: ModelJob, attempt: ModelAttempt, amount: int | None, *, counts: bool
     ) -> None:
         if attempt.state == "open" and not counts:
-            job.used = max(0, job.used - 1)
+            job.used = max(job.before, job.used - 1)
         attempt.state, attempt.amount = "settled", amount
 
     def _open(self) -> None:

@@ -59,6 +59,13 @@ class ModelJob:
     stream: list[tuple[str, bytes]] = attrs.field(factory=list)
     attempts: list[ModelAttempt] = attrs.field(factory=list)
 
+    before: int = 0
+    """Attempts used up when it was begun anew."""
+    tries: int = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.most, takes_self=True)
+    )
+    """Attempts it has each time."""
+
     def __attrs_post_init__(self) -> None:
         self.due = self.queued = max(self.created, self.not_before or 0.0)
         if self.held:

@@ -370,11 +370,13 @@ async def test_a_job_begun_anew_has_all_its_attempts_again(store, jobs):
     discarded = await run(store, await claim_one(store), failure())
     assert discarded.state == "discarded"
     again = await store.change(discarded.id, Retry(), NOW + 1)
-    assert (again.state, again.attempt, again.finished_at) == ("available", 0, None)
+    assert (again.state, again.finished_at) == ("available", None)
+    assert (again.attempt, again.max_attempts) == (1, 2)
     done = await run(store, await claim_one(store, NOW + 1), now=NOW + 2)
     assert done.state == "completed"
     assert done.cost == 140
     assert [record.number for record in await store.attempts(done.id)] == [1, 2]
+    assert (done.attempt, done.max_attempts) == (2, 2)
 
 
 # Waiting.

@@ -252,10 +252,31 @@ def test_a_job_begun_anew_forgets_what_would_end_it_at_once():
         errors=(ERROR,),
     )
     job = life.retry(dead, NOW)
-    assert (job.attempt, job.crashes, job.poisoned, job.deadline) == (0, 0, False, None)
+    assert (job.crashes, job.poisoned, job.deadline) == (0, False, None)
     assert (job.cost, job.maybe_billed, job.errors) == (9, True, (ERROR,))
     in_time = attrs.evolve(dead, deadline=NOW + 1)
     assert life.retry(in_time, NOW).deadline == NOW + 1
+
+
+@given(used=st.lists(st.integers(0, 4), min_size=1, max_size=5))
+def test_a_job_begun_anew_has_as_many_attempts_again_and_goes_on_counting(used):
+    job, before = attrs.evolve(in_state(JobState.CANCELLED), max_attempts=4), 0
+    for attempts in used:
+        job = life.retry(job, NOW)
+        assert (job.attempt, job.max_attempts) == (before, before + 4)
+        job = life.claim(job, NOW)
+        for _ in range(attempts):
+            job = life.begin(job, provider="p", model="m")
+        if attempts == 4:
+            with pytest.raises(IllegalTransition):
+                life.begin(job, provider="p", model="m")
+        job, before = life.cancel(job, NOW), before + attempts
+
+
+def test_what_ends_after_a_job_was_begun_anew_gives_it_no_attempt_more():
+    job = attrs.evolve(in_state(JobState.CANCELLED), attempt=1, max_attempts=3)
+    job = life.settle(life.retry(job, NOW), Settlement(outcome="x", counts=False))
+    assert (job.attempt, job.max_attempts) == (1, 4)
 
 
 @given(refunds=st.lists(st.booleans(), max_size=8), max_attempts=st.integers(1, 4))
@@ -307,7 +328,7 @@ class LifeMachine(RuleBasedStateMachine):
         if action == "begin":
             self.asked += 1
         if action == "retry" and before.state.final:
-            self.asked, self.shown = 0, None
+            self.shown = None
 
     @invariant()
     def it_is_asked_for_at_most_as_often_as_allowed(self):

@@ -114,7 +114,7 @@ SCHEMAS: Final[Mapping[str, Json]] = {
                 obj({"uid": whole(), "gid": whole(), "pid": whole()})
             ),
             "attempt": whole("Attempts that count, so far."),
-            "max_attempts": whole(least=1),
+            "max_attempts": whole("Rises when the job is begun anew.", least=1),
             "wait_reason": nullable(string(pattern=_WAITS), "What it waits for."),
             "wait_until": nullable(moment(), "Until when, where that is known."),
             "errors": array(ref("JobError"), "The last ones."),
