@@ -20,7 +20,7 @@ from supervisors._exit import Exit
 from supervisors._inspect import ChildCount, ChildInfo, Node
 from supervisors._process import KILL_GRACE, Process
 from supervisors._restart import RestartWindow, is_orderly_stop, shuts_down_with
-from supervisors._runtime import End, Runtime, run_as_child
+from supervisors._runtime import End, Runtime, already_started, run_as_child
 from supervisors._spec import (
     AutoShutdown,
     ChildSpec,
@@ -129,11 +129,14 @@ class DynamicSupervisor:
 
     async def run(self, process: Process) -> None:
         """Run one incarnation (the body of the child spec)."""
-        self._runtime = _DynamicRuntime(self, process)
+        if self._runtime is not None and not self._runtime.has_ended:
+            raise already_started(self.name)
+        runtime = self._runtime = _DynamicRuntime(self, process)
         try:
-            await run_as_child(self._runtime, process)
+            await run_as_child(runtime, process)
         finally:
-            self._runtime = None
+            if self._runtime is runtime:
+                self._runtime = None
 
 
 def dynamic_supervisor(

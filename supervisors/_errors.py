@@ -176,7 +176,7 @@ class ChildRestarting(ChildError):
 
 
 class AlreadyStarted(ChildError):
-    """A child of the same id is running."""
+    """A child of the same id is running, or one with the same ref or handle."""
 
 
 class AlreadyPresent(ChildError):

@@ -26,7 +26,7 @@ from typing import (
 
 import trio
 
-from supervisors._errors import CallExpired, CallingSelf, InboxFull
+from supervisors._errors import AlreadyStarted, CallExpired, CallingSelf, InboxFull
 from supervisors._inbox import (
     Awaited,
     Envelope,
@@ -320,15 +320,31 @@ class ActorRef(Address[A]):
         return self.inbox.statistics()
 
     def revive(self, process: Process) -> None:
-        """Take messages (again): *process* is about to start."""
+        """Take messages (again): *process* is about to start.
+
+        Raises:
+            AlreadyStarted: an actor runs behind this ref; it goes on undisturbed.
+        """
+        if (other := self._running()) is not None:
+            msg = (
+                f"the ref {self.name!r} has an actor that runs, at {other.path!r};"
+                " another one needs a ref of its own"
+            )
+            raise AlreadyStarted(self.name, msg)
         self._retired = False
         self.inbox.new_incarnation()
         self.process = process
 
     def retire(self) -> None:
         """Refuse what waits and what comes, until `revive`."""
+        if self._running() is not None:
+            return  # a child that did not start, as this ref was another's already
         self._retired = True
         self.inbox.refuse_all()
+
+    def _running(self) -> Process | None:
+        process = self.process
+        return None if process is None or process.exit is not None else process
 
     def __repr__(self) -> str:
         return f"<ActorRef {self.name!r}>"

@@ -21,7 +21,7 @@ from supervisors._errors import CallError, CleanExit, StartFailed
 from supervisors._events import EventHook, ignore
 from supervisors._process import Tree
 from supervisors._spec import SupervisorSpec
-from supervisors._supervisor import Supervisor
+from supervisors._supervisor import StaticRuntime, Supervisor
 
 #: Seconds that a whole tree gets to stop in order, before what is left is killed.
 SHUTDOWN_LIMIT = 60.0
@@ -40,6 +40,7 @@ async def supervise(
     Returns when the root was stopped (`Supervisor.stop`) or shut itself down.
 
     Raises:
+        AlreadyStarted: it is the handle of a supervisor that runs.
         StartFailed: a child did not start; the others have been stopped.
         RestartIntensityReached: the root gave up, and has stopped its children.
         KeyboardInterrupt, SystemExit: raised in a child; the tree is stopped.
@@ -47,6 +48,8 @@ async def supervise(
     root = spec if isinstance(spec, Supervisor) else Supervisor(spec)
     error: BaseException | None = None
     tree: Tree | None = None
+    runtime: StaticRuntime | None = None
+    root.must_not_run()
     try:
         async with trio.open_nursery() as nursery:
             tree = Tree(nursery, on_event)
@@ -61,7 +64,8 @@ async def supervise(
             finally:
                 tree.report_abandoned()
     finally:
-        root.close_runtime()
+        if runtime is not None:
+            root.close_runtime(runtime)
         root.retire()
         if tree is not None and tree.interrupt is not None:
             # Even if the caller has been cancelled meanwhile, as the block of

@@ -29,6 +29,7 @@ from supervisors._backoff import Backoff
 from supervisors._child import Child
 from supervisors._errors import (
     ActorStopped,
+    AlreadyStarted,
     CleanExit,
     RestartIntensityReached,
     UnkillableChild,
@@ -148,6 +149,11 @@ class Runtime(abc.ABC):
     def abandon(self) -> None:
         """Refuse requests: nobody waits for it any more."""
         self._ended = True
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it takes no more requests, for good."""
+        return self._ended
 
     def kill(self, all_below: bool = False) -> None:
         """End, and give the children no time; see `Process.kill`."""
@@ -377,3 +383,9 @@ async def run_as_child(runtime: Runtime, process: Process) -> None:
     process.driver = process.parent = runtime
     await runtime.run(process.started)
     process.raise_if_crashed()
+
+
+def already_started(name: str) -> AlreadyStarted:
+    """Return the error for a handle whose supervisor is to run a second time."""
+    msg = f"supervisor {name!r} runs already; another one needs a handle of its own"
+    return AlreadyStarted(name, msg)

@@ -130,6 +130,7 @@ class ChildSpec:
     """
 
     id: str
+    """Unique among its siblings, not empty, and without ``/``: paths are made of ids."""
     body: Body = attrs.field(repr=False, eq=False)
     restart: Restart = attrs.field(
         default=Restart.PERMANENT, validator=attrs.validators.instance_of(Restart)
@@ -186,6 +187,10 @@ class SupervisorSpec:
 def check_child(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:
     """Raise `ValueError` if *spec* does not fit such a supervisor."""
     _check_kind(spec)
+    if not spec.id or "/" in spec.id:
+        # An empty path is the supervisor itself, and "a/b" is b below a.
+        msg = f"a child's id is not empty and has no '/' in it, and this is {spec.id!r}"
+        raise ValueError(msg)
     if not spec.significant:
         return
     if auto_shutdown is AutoShutdown.NEVER:
@@ -220,9 +225,31 @@ def child(
     If it takes a ``task_status``, its start has succeeded when it calls
     ``task_status.started()``; otherwise at once. It stops by being cancelled.
     Type checkers want it to have a default: ``= trio.TASK_STATUS_IGNORED``.
+
+    Raises:
+        TypeError: it can be seen that *function* is none. One that only turns out not
+            to be async when it is called fails to start, with the same error.
     """
+    _check_function(id, function)
     call = partial(function, *args, **kwargs)
-    return ChildSpec(id=id, body=_function_body(call, _takes_status(function)))
+    return ChildSpec(id=id, body=_function_body(id, call, _takes_status(function)))
+
+
+def _check_function(id_: str, function: object) -> None:
+    # For those without a type checker. A plain function may return an awaitable.
+    code: types.CodeType | None = getattr(function, "__code__", None)
+    flags = 0 if code is None else code.co_flags
+    is_generator = flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR)
+    # A generator may be a coroutine: `types.coroutine` says so.
+    never = is_generator and not flags & inspect.CO_ITERABLE_COROUTINE
+    if never or not callable(function):
+        raise _not_async(id_, function, "")
+
+
+def _not_async(id_: str, function: object, but: str) -> TypeError:
+    name = getattr(function, "__qualname__", None) or repr(function)
+    msg = f"child {id_!r} takes an async function, uncalled, and {name} is none{but}"
+    return TypeError(msg)
 
 
 def _takes_status(function: Callable[..., object]) -> bool:
@@ -234,14 +261,16 @@ def _takes_status(function: Callable[..., object]) -> bool:
     return "task_status" in inspect.signature(function).parameters
 
 
-def _function_body(call: Callable[..., Awaitable[object]], has_status: bool) -> Body:
+def _function_body(id_: str, call: partial[Any], has_status: bool) -> Body:
 
     async def body(process: Process) -> None:
-        if has_status:
-            await call(task_status=_Status(process))
-        else:
+        work = call(task_status=_Status(process)) if has_status else call()
+        if type(work) is not types.CoroutineType and not isinstance(work, Awaitable):
+            # Before it counts as started: no restart would make it async.
+            raise _not_async(id_, call.func, f": it returned {type(work).__name__}")
+        if not has_status:
             process.started()
-            await call()
+        await work
 
     return body
 

@@ -19,7 +19,7 @@ from supervisors._events import StartError, emit
 from supervisors._inspect import ChildCount, ChildInfo, Node
 from supervisors._process import Process, Tree
 from supervisors._restart import RestartWindow, affected, shuts_down_with
-from supervisors._runtime import End, Runtime, run_as_child
+from supervisors._runtime import End, Runtime, already_started, run_as_child
 from supervisors._spec import (
     ChildSpec,
     Restart,
@@ -149,21 +149,39 @@ class Supervisor:
 
     def retire(self) -> None:
         """Tell every address below that nobody will answer there."""
+        if self.is_running:
+            return  # a child that did not start, as this handle was another's already
         for spec in self.spec.children:
             spec.retire()
 
     def open_runtime(
         self, tree: Tree, path: str, *, shutdown_limit: float = math.inf
     ) -> StaticRuntime:
-        """Make the next incarnation; for `supervise` and `supervisor`."""
+        """Make the next incarnation; for `supervise` and `supervisor`.
+
+        Raises:
+            AlreadyStarted: one runs; it goes on undisturbed.
+        """
+        self.must_not_run()
         self._runtime = StaticRuntime(
             self.name, self.spec, tree, path, shutdown_limit=shutdown_limit
         )
         return self._runtime
 
-    def close_runtime(self) -> None:
+    def close_runtime(self, runtime: StaticRuntime) -> None:
         """Forget the incarnation that has ended."""
-        self._runtime = None
+        if self._runtime is runtime:
+            self._runtime = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether an incarnation runs that somebody waits for."""
+        return self._runtime is not None and not self._runtime.has_ended
+
+    def must_not_run(self) -> None:
+        """Raise `AlreadyStarted` if an incarnation runs."""
+        if self.is_running:
+            raise already_started(self.name)
 
     def __repr__(self) -> str:
         return f"<Supervisor {self.name!r}>"
@@ -181,10 +199,11 @@ def supervisor(
     handle = spec if isinstance(spec, Supervisor) else Supervisor(spec, name=id)
 
     async def body(process: Process) -> None:
+        runtime = handle.open_runtime(process.tree, process.path)
         try:
-            await run_as_child(handle.open_runtime(process.tree, process.path), process)
+            await run_as_child(runtime, process)
         finally:
-            handle.close_runtime()
+            handle.close_runtime(runtime)
 
     return ChildSpec(
         id=id,

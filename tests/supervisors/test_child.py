@@ -114,3 +114,55 @@ async def test_who_says_it_twice_has_started_once(
     async with open_supervisor(tree, on_event=events.append):
         pass
     assert events == [ChildStarted("c", 1)]
+
+
+async def numbers() -> Any:
+    yield 1
+
+
+def more_numbers() -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize("function", [numbers, more_numbers, 7, None])
+def test_what_is_seen_to_be_no_async_function_is_refused(function: Any) -> None:
+    with pytest.raises(TypeError, match="child 'a' takes an async function, uncalled"):
+        child("a", function)
+
+
+async def test_a_coroutine_in_place_of_its_function_is_refused() -> None:
+    coroutine: Any = late()
+    with pytest.raises(TypeError, match="uncalled"):
+        child("a", coroutine)
+    coroutine.close()
+
+
+def plain() -> None:
+    pass
+
+
+def plain_with_status(task_status: object) -> None:
+    pass
+
+
+@pytest.mark.parametrize("function", [plain, plain_with_status])
+async def test_a_function_that_turns_out_not_to_be_async_does_not_start(
+    function: Any, autojump_clock: MockClock
+) -> None:
+    with pytest.raises(StartFailed) as failed:
+        async with open_supervisor(SupervisorSpec(children=[child("a", function)])):
+            pass
+    cause = failed.value.__cause__
+    assert isinstance(cause, TypeError)
+    assert str(cause).endswith(f"and {function.__name__} is none: it returned NoneType")
+
+
+async def test_a_plain_function_that_returns_an_awaitable_is_one(
+    autojump_clock: MockClock,
+) -> None:
+    def wrapped() -> Awaitable[None]:
+        return late()
+
+    spec = SupervisorSpec(children=[child("a", wrapped)])
+    async with open_supervisor(spec) as root:
+        assert (await root.which_children())[0].state == "running"

@@ -22,6 +22,7 @@ from supervisors import (
     Ignore,
     InboxFull,
     Keys,
+    Killed,
     NotRegistered,
     Registered,
     Registry,
@@ -269,7 +270,10 @@ async def test_one_that_cannot_take_a_message_keeps_no_other_from_it(
         await settled()
         full.cast(Worker.note, 1)
         # What happens when its supervisor has given it up, but it has not ended.
+        assert gone.process is not None
+        gone.process.exit = Killed()
         gone.retire()
+        gone.process.exit = None
         result = group.dispatch("g", Worker.note, "hello")
         assert result.sent == 1
         assert [(ref, type(error)) for ref, error in result.failed] == [
