@@ -266,6 +266,10 @@ class DeadlineExceeded(ServiceError):
     status = 504
 
 
+#: What is told to who goes on asking a service whose block is over.
+HAS_ENDED = "the service has ended; what is to be asked belongs into its block"
+
+
 def forget_frames(error: BaseException) -> None:
     """Have *error*, and what it came from, lead to no frames any more.
 

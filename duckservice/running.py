@@ -35,7 +35,7 @@ from duckservice.completion import ModelInfo
 from duckservice.config import Config
 from duckservice.core.cost_sums import By, Summary
 from duckservice.core.pricing import usd
-from duckservice.errors import InvalidRequest, NotFound, Unavailable
+from duckservice.errors import HAS_ENDED, InvalidRequest, NotFound, Unavailable
 from duckservice.event_stream.hub import EventHub
 from duckservice.events import BreakerMoved, Event, EventSink, QueueSwitched
 from duckservice.jobs.durable import Durable, forgets, make_durable, open_opener
@@ -116,6 +116,11 @@ class RunningService(CachingService):
         assert self._events is not None, "open_running sets it"
         return self._events
 
+    def must_not_have_ended(self) -> None:
+        """Raise `Unavailable`, not to be repeated, if the tree has stopped."""
+        if self.root is not None and not self.root.is_running:
+            raise Unavailable(HAS_ENDED, retryable=False)
+
     # What is to be known.
 
     async def metrics(self, accept: str = "") -> tuple[bytes, str]:
@@ -152,6 +157,7 @@ class RunningService(CachingService):
 
     async def queue(self) -> Json:
         """Return how many requests run and wait."""
+        self.must_not_have_ended()
         statistics = await ask(lambda: self.parts.queue.call(RequestQueue.statistics))
         return {
             "waiting": statistics.waiting,
@@ -171,6 +177,7 @@ class RunningService(CachingService):
 
         Jobs do not begin either, also after a restart of the daemon.
         """
+        self.must_not_have_ended()
         method = RequestQueue.pause if paused else RequestQueue.resume
         await ask(lambda: self.parts.queue.call(method))
         await (self.jobs.pause() if paused else self.jobs.resume())
@@ -240,6 +247,7 @@ class RunningService(CachingService):
         Raises:
             Unavailable: one does not, or the service is about to stop.
         """
+        self.must_not_have_ended()
         if self.draining:
             msg = "draining"
             raise Unavailable(msg)
@@ -319,6 +327,7 @@ class RunningService(CachingService):
             Unavailable: the tree or the store did not do its part in time.
         """
         assert self._renewal is not None, "open_running sets it"
+        self.must_not_have_ended()
         found = await self._renewal.take_over(config)
         return {
             "changed": list(found.changed),
@@ -377,6 +386,7 @@ class RunningService(CachingService):
         return {str(state): count for state, count in counts.items()}
 
     async def _summary(self, by: By) -> Summary:
+        self.must_not_have_ended()
         costs = self.parts.costs
         return await ask(lambda: costs.call(CostTracker.summary, "all", by))
 
@@ -443,9 +453,12 @@ async def open_running(
             # First, so that it is told of all the others' ends.
             children.insert(0, _telemetry(service, hub, metrics))
         spec = attrs.evolve(spec, children=children)
-        async with open_supervisor(spec, on_event=seams.emit) as root:
-            service.root = root
-            yield service
+        try:
+            async with open_supervisor(spec, on_event=seams.emit) as root:
+                service.root = root
+                yield service
+        finally:
+            durable.slot.stopped_for_good()
 
 
 def _telemetry(service: RunningService, hub: EventHub, metrics: Metrics) -> ChildSpec:

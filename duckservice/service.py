@@ -193,6 +193,7 @@ class Service:
         completed = False
         story = RequestStory.begun(self.seams.emit, call, request)
         try:
+            self.must_not_have_ended()
             if self.draining and not options.job:
                 msg = "the daemon is about to stop, and takes no new requests"
                 raise Draining(msg, retry_after=1.0)
@@ -207,6 +208,9 @@ class Service:
             counters.completed += completed
             counters.failed += not completed
             story.end(None if completed else sys.exc_info()[1])
+
+    def must_not_have_ended(self) -> None:
+        """Raise `Unavailable`, not to be repeated, if the service is gone for good."""
 
     # The plan, and its attempts.
 

@@ -9,6 +9,7 @@ from typing import Any, cast, final
 
 import trio
 
+from duckservice.errors import HAS_ENDED
 from duckservice.events import EventSink, StoreFailed, StoreRecovered
 from duckservice.store.base import Health, Store, StoreUnavailable
 
@@ -33,6 +34,7 @@ class StoreSlot:
         self._emit = emit
         self._opened: Store | None = None
         self._failed_at = 0.0
+        self._ended = False
         self.failure: StoreUnavailable | None = None
         """Why it cannot do its work, since it last could."""
 
@@ -44,8 +46,12 @@ class StoreSlot:
     def __getattr__(self, name: str) -> Any:
         store = self._opened
         if store is None:
-            msg = "the store is not open: it is being started, or has ended"
-            raise StoreUnavailable(msg, may_recover=True)
+            msg = (
+                HAS_ENDED
+                if self._ended
+                else "the store is not open: it is being started"
+            )
+            raise StoreUnavailable(msg, may_recover=not self._ended)
         if name in _TAKES_ON and self._damaged is not None:
             raise StoreUnavailable(self._damaged.message, may_recover=False)
         return partial(self._watched, store, getattr(store, name))
@@ -69,6 +75,10 @@ class StoreSlot:
                 await trio.sleep_forever()
             finally:
                 self._opened = None
+
+    def stopped_for_good(self) -> None:
+        """Take note that the tree is gone, and nobody will open the store again."""
+        self._ended = True
 
     @property
     def _damaged(self) -> StoreUnavailable | None:

@@ -13,7 +13,7 @@ import duckservice
 from duckservice import CallOptions
 from duckservice.completion import EmbeddingRequest, TextDelta
 from duckservice.embedding import Duck
-from duckservice.errors import NotFound
+from duckservice.errors import NotFound, Unavailable
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockScript
 from supervisors import RestartIntensityReached
@@ -137,3 +137,31 @@ def test_a_program_of_asyncio_can_have_trio_as_a_guest() -> None:
 async def test_the_handle_is_shown_short(autojump_clock) -> None:
     async with duckservice.open_service(CONFIG) as duck:
         assert repr(duck) == "<Duck, providers: a>"
+
+
+AFTER_THE_END = {
+    "complete": lambda duck, _: duck.complete(chat()),
+    "embed": lambda duck, _: duck.embed(EmbeddingRequest(model="m", input=("x",))),
+    "stream": lambda duck, _: duck.stream(chat()).__aenter__(),
+    "submit": lambda duck, _: duck.submit(chat()),
+    "wait": lambda duck, job: duck.wait(job),
+    "result": lambda duck, job: duck.result(job),
+    "cancel": lambda duck, job: duck.cancel(job),
+    "status": lambda duck, _: duck.service.status(),
+    "queue": lambda duck, _: duck.service.queue(),
+    "providers": lambda duck, _: duck.service.providers(),
+    "ready": lambda duck, _: duck.service.ready(),
+    "reload": lambda duck, _: duck.service.reload(CONFIG),
+    "pause": lambda duck, _: duck.service.pause_queue(paused=True),
+}
+
+
+@pytest.mark.parametrize("what", AFTER_THE_END)
+async def test_who_asks_after_the_end_is_told_not_to_try_again(
+    autojump_clock, what
+) -> None:
+    async with duckservice.open_service(CONFIG) as duck:
+        job = await duck.submit(chat(), hold=True)
+    with pytest.raises(Unavailable, match="the service has ended") as refused:
+        await AFTER_THE_END[what](duck, job.id)
+    assert not refused.value.retryable
