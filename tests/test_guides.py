@@ -20,6 +20,7 @@ SAID = [
     "Why do ducks quack?\n1 vector\nmock 0.00000435 USD\nmock mock-echo 0.00001335 USD",
     "model_not_found 404",
     "completed 1\nQuack?\ncompleted",
+    "1 1",
     "Because. second 2",
 ]
 """What each example of embedding.md prints."""

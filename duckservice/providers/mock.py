@@ -93,6 +93,7 @@ class MockProvider:
 
     A model named in `MODEL_SCRIPTS` behaves by that script, any other by
     *script*. *price* holds for every model. *random* decides about failures.
+    *on_request* is told of each request before it is answered.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class MockProvider:
         price: PriceConfig | None = None,
         random: Random | None = None,
         sleep: Callable[[float], Awaitable[object]] = trio.sleep,
+        on_request: Callable[[AnyRequest], object] | None = None,
     ) -> None:
         self._name = name
         self._script = script
@@ -115,6 +117,7 @@ class MockProvider:
         self._price = Price.usd_per_mtok(input=price.input, output=price.output)
         self._random = random or Random(0)  # noqa: S311 - no secret depends on it
         self._sleep = sleep
+        self._on_request = on_request
         self._calls = 0
         self._replies = iter(script.replies)
 
@@ -176,7 +179,7 @@ class MockProvider:
         self.check(request)
         size = _DIMENSIONS if request.dimensions is None else request.dimensions
         model = self._models.own_name(request.model)
-        await self._begin_call(self._script_of(model))
+        await self._begin_call(self._script_of(model), request)
         return Embeddings(
             model=model,
             vectors=tuple(_vector(repr(text), size) for text in request.input),
@@ -190,7 +193,7 @@ class MockProvider:
         """
         self.check(request)
         model = self._models.own_name(request.model)
-        await self._begin_call(self._script_of(model))
+        await self._begin_call(self._script_of(model), request)
         return Images(
             model=model,
             images=tuple(
@@ -251,7 +254,7 @@ class MockProvider:
         self.check(request)
         model = self._models.own_name(request.model)
         script = self._script_of(model)
-        number = await self._begin_call(script)
+        number = await self._begin_call(script, request)
         reply = self._next_reply(script, request)
         choices = tuple(
             _choice(index, reply, request) for index in range(_replies_of(request))
@@ -269,8 +272,10 @@ class MockProvider:
     def _script_of(self, model: str) -> MockScript:
         return MODEL_SCRIPTS.get(model, self._script)
 
-    async def _begin_call(self, script: MockScript) -> int:
+    async def _begin_call(self, script: MockScript, request: AnyRequest) -> int:
         """Wait as scripted, then fail as scripted or return the call's number."""
+        if self._on_request is not None:
+            self._on_request(request)
         self._calls += 1
         number = self._calls
         # Drawn before the wait, so that the order of arrival decides, not of waking.
