@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from duckservice.cli import exits
+from duckservice.cli import exits, names
 from duckservice.cli.exits import Exit
 from duckservice.cli.output import Output, standard
 from duckservice.cli.session import Session
@@ -40,6 +40,8 @@ def run(argv: Sequence[str], out: Output, environ: Mapping[str, str]) -> int:
     """Run one command on *out*, and return its exit code."""
     # Here, so that a Ctrl-C while the commands are imported is caught as well.
     try:
+        if argv and argv[0] == names.COMMAND:
+            return names.run(argv[1:], out, environ)
         from duckservice.cli.parser import build
 
         parser = build()

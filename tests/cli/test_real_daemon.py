@@ -8,6 +8,7 @@ from subprocess import PIPE, Popen
 
 import pytest
 
+from duckservice.cli import names
 from tests.cli.conftest import Terminal
 
 DAEMON = [sys.executable, "-m", "duckservice"]
@@ -18,7 +19,11 @@ def real(duck, monkeypatch):
     """Run duckd on its defaults until the test is over."""
     monkeypatch.setattr("sys.stdin", Terminal())
     config = duck.directory / "config.toml"
-    config.write_text("[log]\nformat = 'json'\n")
+    config.write_text(
+        "[log]\nformat = 'json'\n"
+        "[budgets.core]\nlimit_usd = 5.0\nwindow = 'total'\n"
+        "match = { tag = 'team=core' }\n"
+    )
     argv = [*DAEMON, "--socket", str(duck.socket), "--config", str(config)]
     with Popen(
         argv, stderr=PIPE, text=True, env={"HOME": str(duck.directory)}
@@ -29,6 +34,30 @@ def real(duck, monkeypatch):
         yield daemon
         daemon.terminate()
         daemon.communicate(timeout=20)
+
+
+def test_its_names_are_those_that_a_shell_offers(duck, real):
+    def offered(kind):
+        status, out, err = duck(names.COMMAND, kind)
+        assert (status, err) == (0, "")
+        return out.split()
+
+    held = duck("submit", "-m", "mock-echo", "--hold", "quack").out.strip()
+    over = duck("submit", "-m", "mock-echo", "--wait", "--json", "quack")
+    over = json.loads(over.out)["id"]
+    assert offered("jobs") == [over, held]
+    assert offered("jobs-to-release") == offered("jobs-to-cancel") == [held]
+    assert offered("jobs-to-hold") == offered("jobs-to-retry") == []
+    assert duck("cancel", held).status == 0
+    assert offered("jobs-to-retry") == [held]
+    assert offered("providers") == ["mock"]
+    assert offered("models") == ["mock-echo"]
+    assert offered("budgets") == ["core"]
+    assert "cost_tracker" in offered("actors")
+    order = duck.directory / "order.jsonl"
+    order.write_text('{"prompt": "quack", "model": "mock-echo"}\n')
+    batch = duck("batch", "submit", str(order)).out.strip()
+    assert offered("batches") == [batch]
 
 
 def test_all_commands_speak_with_the_real_daemon(duck, real):
