@@ -43,8 +43,9 @@ class Cooldown:
     ) -> None:
         """Take note of a 429 to grant number *of*, *last* being the latest one.
 
-        Where it names no time, no pause is longer than *guess_max*. Those that were under way together count as one, or a burst of them would
-        make the longest pause of its first.
+        Where it names no time, no pause is longer than *guess_max*. Those that were
+        under way together count as one, or a burst of them would make the longest
+        pause of its first.
         """
         guess = self.guess(of=of, guess_max=guess_max)
         if self._is_new(of):
