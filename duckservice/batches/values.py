@@ -52,7 +52,8 @@ class Tally:
     cost_known: bool = True
     """Whether every request's cost is known; else `cost` is a lower bound."""
     maybe_billed: int = 0
-    """Requests lost in flight at least once; `cost` has them with their most."""
+    """Requests broken off at least once; `cost` has them with their most if they were
+    lost, and else with an estimate."""
 
     @property
     def left(self) -> int:

@@ -107,8 +107,8 @@ def conclude(session: Session, batch: dict[str, Any], failures: Failures) -> int
         session.out.note(f"  {line}")
     if lost := ours["maybe_billed"]:
         session.out.note(
-            f"  {plural(lost, 'request')} lost in flight and sent again or given up:"
-            " the cost has what that may have cost at most"
+            f"  {plural(lost, 'request')} broken off, and sent again or given up:"
+            " the cost has what that may have cost"
         )
     errors: dict[str, Any] = batch["errors"] or {"data": []}
     for error in errors["data"]:

@@ -76,7 +76,7 @@ def _lines(job: Job, now: float) -> Iterator[tuple[str, str]]:
         yield "tokens", f"{count(tokens[0])} in, {count(tokens[1])} out"
     yield "cost", _cost(job)
     if job["maybe_billed"]:
-        yield "note", "a request was lost in flight; its provider may have billed it"
+        yield "note", "a request was broken off; its provider may have billed it"
     if job["poisoned"]:
         yield "note", "it took its processor down, and is not run again"
 
@@ -92,7 +92,8 @@ def _moment(moment: float, now: float) -> str:
 
 
 def _cost(job: Job) -> str:
-    about = "up to " if job["maybe_billed"] else ""
+    guess = "about " if job["cost_estimated"] else "up to "
+    about = guess if job["maybe_billed"] else ""
     about = about if job["cost_known"] else "at least "
     limit = job["max_cost_usd"]
     up_to = "" if limit is None else f", of at most {money(limit)}"

@@ -253,7 +253,8 @@ class Job:
     poisoned: bool = False
     """Whether it was discarded for its crashes."""
     maybe_billed: bool = False
-    """Whether a request was lost in flight, which its provider may have billed."""
+    """Whether a request was lost in flight, or broken off before its end was seen,
+    which its provider may have billed."""
 
     wait_reason: str | None = None
     """Why it waits, in the API's words; ``queued`` is all that a store can know of
@@ -290,6 +291,11 @@ class Settlement:
     estimated: bool = False
     counts: bool = True
     """Whether it used up an attempt; a 429 does not, nor does a shutdown."""
+
+    @property
+    def maybe_billed(self) -> bool:
+        """Whether it was broken off, and nobody saw what its provider counts of it."""
+        return self.estimated and self.outcome != "ok"
 
     def without_cost(self) -> Settlement:
         """Return it for a store that refuses its figures: it may have cost anything."""
@@ -365,6 +371,7 @@ def settle(job: Job, settlement: Settlement) -> Job:
         cost=job.cost + (its.cost or 0),
         cost_known=job.cost_known and its.cost is not None,
         cost_estimated=job.cost_estimated or its.estimated,
+        maybe_billed=job.maybe_billed or its.maybe_billed,
     )
 
 

@@ -22,7 +22,7 @@ JOB: dict[str, Any] = {
     "usage": None, "cost_usd": "0.00123", "cost_known": True, "created_at": NOW - 65,
     "started_at": NOW - 60, "finished_at": None, "not_before": None, "deadline": None,
     "max_cost_usd": None, "on_interrupt": "retry", "maybe_billed": False,
-    "poisoned": False, "batch": None, "line": None,
+    "cost_estimated": False, "poisoned": False, "batch": None, "line": None,
 }  # fmt: skip
 USAGE = {"prompt_tokens": 1200, "completion_tokens": 34, "total_tokens": 1234}
 DONE = JOB | {"state": "completed", "finished_at": NOW - 5, "usage": USAGE}
@@ -256,7 +256,7 @@ created     2023-11-14 22:12:15 +0000 (1m 5s ago)
 not before  2023-11-15 00:13:20 +0000 (in 2h)
 started     2023-11-14 22:12:20 +0000 (1m ago)
 cost        up to $0.00123, of at most $1.50
-note        a request was lost in flight; its provider may have billed it
+note        a request was broken off; its provider may have billed it
 
 ATTEMPT  PROVIDER  MODEL   OUTCOME         TOOK          COST
       1  openai    gpt-4o  provider_error    5s      $0.00123

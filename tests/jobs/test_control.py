@@ -29,6 +29,9 @@ async def test_a_cancelled_job_asks_nobody_any_more(autojump_clock) -> None:
         [attempt] = await service.jobs.attempts(id_)
         assert attempt.settlement is not None
         assert attempt.settlement.outcome == "cancelled"
+        # It was in flight: nobody knows what the provider counts of it.
+        its = (await service.jobs.get(id_)).job
+        assert (its.cost_estimated, its.maybe_billed) == (True, True)
         assert len(service.jobs.board) == 0
         with pytest.raises(IllegalTransition):
             await service.jobs.cancel(id_)

@@ -42,7 +42,8 @@ async def test_a_crash_around_a_request_has_it_sent_twice_only_if_that_is_wished
             attempts = await service.jobs.attempts(id_)
             assert len(attempts) == requests
             assert all(each.state == "settled" for each in attempts)
-            assert done.maybe_billed == (wish == "fail")
+            # Of a bug it is not known that anything was sent: that costs no estimate.
+            assert done.maybe_billed == (wish == "fail" or error is CLIENT_CRASHED)
 
 
 async def test_what_the_provider_itself_refuses_is_no_interruption(

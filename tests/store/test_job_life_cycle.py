@@ -258,6 +258,26 @@ def test_a_job_begun_anew_forgets_what_would_end_it_at_once():
     assert life.retry(in_time, NOW).deadline == NOW + 1
 
 
+@pytest.mark.parametrize(
+    ("outcome", "estimated", "expected"),
+    [
+        ("cancelled", True, True),  # it was under way, and we do not know how far
+        ("timeout", True, True),
+        ("cancelled", False, False),  # it was never sent
+        ("provider_error", False, False),  # the provider has refused it
+        ("ok", True, False),  # the provider counts nothing; its end was seen
+    ],
+)
+def test_what_was_broken_off_with_an_unknown_cost_may_be_billed(
+    outcome, estimated, expected
+):
+    its = Settlement(outcome=outcome, cost=7, estimated=estimated)
+    for state in (JobState.CANCELLED, JobState.EXECUTING):
+        assert life.settle(in_state(state), its).maybe_billed == expected
+    billed = life.lose(in_state(JobState.EXECUTING), 9)
+    assert life.settle(billed, its).maybe_billed
+
+
 @given(used=st.lists(st.integers(0, 4), min_size=1, max_size=5))
 def test_a_job_begun_anew_has_as_many_attempts_again_and_goes_on_counting(used):
     job, before = attrs.evolve(in_state(JobState.CANCELLED), max_attempts=4), 0

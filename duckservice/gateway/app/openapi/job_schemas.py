@@ -132,7 +132,7 @@ SCHEMAS: Final[Mapping[str, Json]] = {
             "deadline": nullable(moment()),
             "max_cost_usd": nullable(money()),
             "on_interrupt": word(*get_args(OnInterrupt)),
-            "maybe_billed": flag("A request was lost, and may have been charged."),
+            "maybe_billed": flag("A request was broken off, and may be charged."),
             "poisoned": flag("It has taken its processor down too often."),
             "batch": nullable(string()),
             "line": nullable(whole("Of the batch's input.")),
