@@ -286,6 +286,20 @@ ATTEMPTS = [
 ]  # fmt: skip
 
 
+def test_ls_may_stand_before_and_behind_the_options_of_jobs(duck, answers):
+    answers["GET /v1/jobs?state=completed&limit=5"] = {"jobs": [DONE], "cursor": None}
+    state, limit = ["--state", "completed"], ["-n", "5"]
+    expected = duck("ls", *state, *limit)
+    assert (expected.status, expected.out.count("job_1")) == (0, 1)
+    for words in (
+        ["jobs", *state, *limit],
+        ["jobs", "ls", *state, *limit],
+        ["jobs", *state, *limit, "ls"],
+        ["jobs", *state, "ls", *limit],
+    ):
+        assert duck(*words) == expected
+
+
 def test_the_list_is_a_table_and_tells_where_it_goes_on(duck, answers):
     page = {"jobs": [WAITING, DONE], "cursor": "abc"}
     answers["GET /v1/jobs?limit=50"] = page
