@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -14,7 +14,49 @@ Priority: TypeAlias = Literal["high", "normal", "low"]
 CacheUse: TypeAlias = Literal["use", "off", "refresh"]
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
 
+TAGS_MAX = 16
+TAG_KEY_CHARS_MAX = 64
+TAG_VALUE_CHARS_MAX = 256
+
 T = TypeVar("T")
+
+
+def check_tags(_: object, __: attrs.Attribute[Any], value: object) -> None:
+    """Refuse tags that HTTP's `Duck-Tags` would (an attrs validator).
+
+    Raises:
+        TypeError: they are no mapping of texts to texts.
+        ValueError: they are too many, empty, too long or hold control characters.
+    """
+    if not isinstance(value, Mapping):
+        msg = f"tags must be a mapping of texts to texts, not {type(value).__name__}"
+        raise TypeError(msg)
+    tags = cast("Mapping[object, object]", value)
+    if len(tags) > TAGS_MAX:
+        msg = f"tags are at most {TAGS_MAX}, not {len(tags)}"
+        raise ValueError(msg)
+    for key, tag in tags.items():
+        _check_text("keys of tags", key, TAG_KEY_CHARS_MAX)
+        _check_text("values of tags", tag, TAG_VALUE_CHARS_MAX)
+
+
+def _check_text(what: str, text: object, chars_max: int) -> None:
+    if not isinstance(text, str):
+        msg = f"{what} must be text, not {text!r}"
+        raise TypeError(msg)
+    if not 1 <= len(text) <= chars_max or not text.isprintable():
+        msg = (
+            f"{what} have 1 to {chars_max} characters, none of them a control character"
+        )
+        raise ValueError(msg)
+
+
+def _check_own_tags(
+    options: CallOptions, field: attrs.Attribute[Any], value: object
+) -> None:
+    # A job's were checked when it was handed in, and crash nobody when it is run.
+    if not options.job:
+        check_tags(options, field, value)
 
 
 @attrs.frozen(kw_only=True)
@@ -101,7 +143,9 @@ class CallOptions:
     priority: Priority = attrs.field(
         default="normal", validator=attrs.validators.in_(PRIORITIES)
     )
-    tags: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    tags: Mapping[str, str] = attrs.field(
+        factory=dict[str, str], validator=_check_own_tags
+    )
     max_cost: int | None = None
     """Picodollars (1e-12 USD); a request that could cost more is refused."""
     deadline: float | None = None

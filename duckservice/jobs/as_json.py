@@ -15,7 +15,15 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from duckservice.calls.call import PRIORITIES, CallOptions, Priority, Submitter
+from duckservice.calls.call import (
+    PRIORITIES,
+    TAG_KEY_CHARS_MAX,
+    TAG_VALUE_CHARS_MAX,
+    TAGS_MAX,
+    CallOptions,
+    Priority,
+    Submitter,
+)
 from duckservice.core.job import (
     ATTEMPTS_MAX,
     JobError,
@@ -38,13 +46,7 @@ from duckservice.gateway.wire.fields import (
     unknown,
     wrong,
 )
-from duckservice.gateway.wire.headers import (
-    DEADLINE_SECONDS_MAX,
-    TAG_KEY_CHARS_MAX,
-    TAG_VALUE_CHARS_MAX,
-    TAGS_MAX,
-    timestamp,
-)
+from duckservice.gateway.wire.headers import DEADLINE_SECONDS_MAX, timestamp
 from duckservice.gateway.wire.openai_reply import usage_fields
 from duckservice.jobs.jobs import JobView
 from duckservice.jobs.kinds import request_of

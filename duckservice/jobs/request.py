@@ -9,7 +9,7 @@ from typing import Any, assert_never
 import attrs
 import msgspec
 
-from duckservice.calls.call import Priority
+from duckservice.calls.call import Priority, check_tags
 from duckservice.completion import (
     AnyRequest,
     ChatRequest,
@@ -29,7 +29,9 @@ class JobOptions:
     """What may be said about a job, beside its request; `Submission` checks it."""
 
     priority: Priority = "normal"
-    tags: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    tags: Mapping[str, str] = attrs.field(
+        factory=dict[str, str], validator=check_tags
+    )
     deadline: float | None = None
     """Seconds since the epoch, as `not_before`."""
     not_before: float | None = None

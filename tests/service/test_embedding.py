@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import structlog
@@ -12,6 +12,7 @@ import trio
 import duckservice
 from duckservice import CallOptions
 from duckservice.completion import EmbeddingRequest, TextDelta
+from duckservice.core.job import Job
 from duckservice.embedding import Duck
 from duckservice.errors import NotFound, Unavailable
 from duckservice.providers.mock import MockProvider
@@ -165,3 +166,42 @@ async def test_who_asks_after_the_end_is_told_not_to_try_again(
     with pytest.raises(Unavailable, match="the service has ended") as refused:
         await AFTER_THE_END[what](duck, job.id)
     assert not refused.value.retryable
+
+
+BAD_TAGS = [
+    ({"x": 1}, "text, not 1"),
+    ({1: "a"}, "text, not 1"),
+    (["x"], "mapping"),
+    ({"": "a"}, "keys of tags have 1 to 64"),
+    ({"k" * 65: "a"}, "keys of tags have 1 to 64"),
+    ({"x": ""}, "values of tags have 1 to 256"),
+    ({"x": "a" * 257}, "values of tags have 1 to 256"),
+    ({"x": "a\nb"}, "control character"),
+    ({str(n): "a" for n in range(17)}, "at most 16"),
+]
+
+
+@pytest.mark.parametrize(("tags", "why"), BAD_TAGS)
+async def test_tags_that_http_refuses_are_refused_where_they_are_given(
+    autojump_clock, tags, why
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=why):
+        CallOptions(tags=tags)
+    async with duckservice.open_service(CONFIG) as duck:
+        with pytest.raises((TypeError, ValueError), match=why):
+            await duck.submit(chat(), tags=tags)
+        good = {"k" * 64: "v" * 256}
+        job = await duck.submit(chat(), tags=good)
+        assert (await duck.wait(job.id)).tags == good
+
+
+def test_tags_of_a_job_that_is_stored_do_not_crash_its_run() -> None:
+    # An older version, or a header beside a body, may have stored more than 16.
+    tags = {str(n): "a" for n in range(17)}
+    assert CallOptions(tags=tags, job="job_1").tags == tags
+
+
+def test_all_that_a_stream_yields_and_a_job_are_at_hand() -> None:
+    for kind in (*get_args(duckservice.Chunk), Job):
+        assert getattr(duckservice, kind.__name__) is kind
+        assert kind.__name__ in dir(duckservice)

@@ -10,6 +10,9 @@ from urllib.parse import quote
 
 from duckservice.calls.call import (
     PRIORITIES,
+    TAG_KEY_CHARS_MAX,
+    TAG_VALUE_CHARS_MAX,
+    TAGS_MAX,
     CacheUse,
     CallOptions,
     CallReport,
@@ -22,9 +25,6 @@ Header: TypeAlias = tuple[bytes, bytes]
 """A name in lower case and a value, as ASGI has them."""
 
 PICODOLLARS_PER_USD = 10**12
-TAGS_MAX = 16
-TAG_KEY_CHARS_MAX = 64
-TAG_VALUE_CHARS_MAX = 256
 REQUEST_ID_CHARS_MAX = 128
 IDEMPOTENCY_KEY_CHARS_MAX = 255
 DEADLINE_SECONDS_MAX = 366 * 86_400

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from duckservice.calls.call import PRIORITIES
+from duckservice.calls.call import PRIORITIES, TAGS_MAX
 from duckservice.gateway.app.openapi.parts import (
     Json,
     flag,
@@ -18,7 +18,6 @@ from duckservice.gateway.app.openapi.parts import (
 from duckservice.gateway.wire.headers import (
     IDEMPOTENCY_KEY_CHARS_MAX,
     REQUEST_ID_CHARS_MAX,
-    TAGS_MAX,
 )
 
 VISIBLE: Final = r"^[!-~]+$"
