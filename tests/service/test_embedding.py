@@ -205,3 +205,21 @@ def test_all_that_a_stream_yields_and_a_job_are_at_hand() -> None:
     for kind in (*get_args(duckservice.Chunk), Job):
         assert getattr(duckservice, kind.__name__) is kind
         assert kind.__name__ in dir(duckservice)
+
+
+async def test_a_bug_in_a_provider_of_ones_own_comes_out_as_itself(
+    autojump_clock, monkeypatch
+) -> None:
+    async def buggy(_: object) -> None:
+        raise ZeroDivisionError
+
+    broken, fine = MockProvider("a"), MockProvider("b")
+    monkeypatch.setattr(broken, "complete", buggy)
+    providers = {"a": broken, "b": fine}
+    config = mock_config("a", "b")
+    async with duckservice.open_service(config, providers=providers) as duck:
+        with pytest.raises(ZeroDivisionError):
+            await duck.complete(chat())
+        assert [its["in_flight"] for its in await duck.service.providers()] == [0, 0]
+        its = duck.service.parts.providers
+        assert (its["a"].board.failures, its["b"].board.requests) == (1, 0)
