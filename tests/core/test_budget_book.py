@@ -154,6 +154,20 @@ def test_a_window_in_which_something_was_spent_last_is_kept_longest():
     assert spent == [2, 0, *[1] * (WINDOWS_KEPT - 1)]
 
 
+def test_where_all_windows_have_reservations_none_is_forgotten_and_the_last_counts():
+    book = BudgetBook([BudgetRule(name="b", limit=3, window="hour")])
+    hours = [AT + hour * 3600 for hour in range(WINDOWS_KEPT + 5)]
+    held = [book.reserve(at, ANYBODY, 2) for at in hours]
+    for at, its in zip(hours, held, strict=True):
+        assert isinstance(its, Reservation)
+        assert book.state("b", begin_of("hour", at)).budget.reserved == 2
+        assert isinstance(book.reserve(at, ANYBODY, 2), Refusal)
+    # What is spent in the newest is kept as well, where no other can go instead.
+    book.settle(held[-1], 2)
+    assert book.state("b", begin_of("hour", hours[-1])).budget.settled == 2
+    assert isinstance(book.reserve(hours[-1], ANYBODY, 2), Refusal)
+
+
 def test_what_is_sent_in_the_next_hour_belongs_there_though_the_day_is_the_same():
     rules = [
         BudgetRule(name="day", limit=9, window="day"),

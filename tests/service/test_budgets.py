@@ -31,6 +31,7 @@ from duckservice.config import (
     RetryConfig,
     RoutingConfig,
 )
+from duckservice.core.budget_rule import Spender
 from duckservice.core.pricing import Price, pico, usd
 from duckservice.errors import (
     BudgetExceeded,
@@ -40,10 +41,11 @@ from duckservice.errors import (
     Unavailable,
 )
 from duckservice.events import BudgetAlert
+from duckservice.money.budgets import Budgets
 from duckservice.providers.mock import MockProvider
 from duckservice.providers.mock_script import MockScript
 from duckservice.running import RunningService
-from duckservice.store.base import LedgerFilter, StoreUnavailable
+from duckservice.store.base import LedgerEntry, LedgerFilter, StoreUnavailable
 from duckservice.store.memory import MemoryStore
 from duckservice.tree import Guarded
 from tests.jobs.conftest import EPOCH, job, running
@@ -562,6 +564,33 @@ async def test_half_nearly_all_and_all_are_told_once(autojump_clock) -> None:
             await trio.sleep(1)
             told += [each.share for each in events if isinstance(each, BudgetAlert)]
     assert told == [50, 80, 100]
+
+
+async def test_what_was_lost_with_a_process_is_told_of_at_the_next_start(
+    autojump_clock,
+) -> None:
+    store, told = MemoryStore(), list[BudgetAlert]()
+    lost = LedgerEntry(
+        id="lost", provider="a", model="mock-1", at=EPOCH, reserved=8 * CALL
+    )
+    await store.record([lost])
+    budgets = Budgets.of({"all": budget(10)}, lambda: EPOCH)
+    budgets.alerts.emit = told.append
+    await budgets.load(store)
+    await budgets.load(store)
+    assert [(its.budget, its.share) for its in told] == [("all", 80)]
+    assert [its.budget.settled for its in budgets.states()] == [8 * CALL]
+
+
+def test_what_has_no_bound_can_never_be_spent_where_a_budget_binds() -> None:
+    budgets = Budgets.of({"of-a": budget(10, provider="a")}, lambda: EPOCH)
+    bound, free = Spender(provider="a"), Spender(provider="b")
+    refused = budgets.never(bound, None, "no max_tokens")
+    assert isinstance(refused, BudgetExceeded)
+    assert "no max_tokens" in refused.message
+    assert budgets.never(free, None, "no max_tokens") is None
+    assert budgets.never(bound, 10 * CALL, "") is None
+    assert isinstance(budgets.never(bound, 10 * CALL + 1, ""), BudgetExceeded)
 
 
 async def test_a_refusal_tells_that_nothing_is_left(autojump_clock) -> None:
