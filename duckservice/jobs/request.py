@@ -29,9 +29,7 @@ class JobOptions:
     """What may be said about a job, beside its request; `Submission` checks it."""
 
     priority: Priority = "normal"
-    tags: Mapping[str, str] = attrs.field(
-        factory=dict[str, str], validator=check_tags
-    )
+    tags: Mapping[str, str] = attrs.field(factory=dict[str, str], validator=check_tags)
     deadline: float | None = None
     """Seconds since the epoch, as `not_before`."""
     not_before: float | None = None
