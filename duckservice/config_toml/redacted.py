@@ -43,6 +43,8 @@ def _table(value: Any) -> dict[str, Any]:
             del table["name"]
             table = {key: shown for key, shown in table.items() if shown != ""}
             table["headers"] = dict.fromkeys(value.headers, MARK)
+            if not value.models:  # the adapter's default, for which there is no word
+                del table["models"]
         case AuthConfig() | TelemetryConfig():
             table = {key: shown for key, shown in table.items() if shown != ""}
         case PriceConfig():

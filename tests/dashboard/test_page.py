@@ -79,7 +79,8 @@ def test_tiles_and_charts_show_what_really_happens(page: Page, stage: Stage) -> 
     assert stage.ask("bad-tile") == 502
 
     def number(tile: str) -> float:
-        return float(re.sub(r"[^\d.]", "", page.text(f"#tile-{tile} .tile-value")))
+        shown = re.sub(r"[^\d.]", "", page.text(f"#tile-{tile} .tile-value"))
+        return float(shown or 0)  # a dash: nothing is known yet
 
     page.wait(lambda: number("rate") > 0, "requests a minute")
     page.wait(lambda: number("failures") > 0, "failures a minute")

@@ -4,7 +4,7 @@ Eight clients submit while the daemon is killed again and again, also while it i
 still starting. A process of its own is their judge: it keeps a record of each 202 and
 of each request that its upstream has seen, and compares in the end.
 
-``DUCK_LONG=1`` kills 200 times where it is otherwise 20; ``DUCK_KILLS`` says how often.
+``DUCK_LONG=1`` kills 200 times where it is otherwise 14; ``DUCK_KILLS`` says how often.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.kills.killing import Lives, judging
 pytestmark = pytest.mark.slow
 
 LONG = bool(os.environ.get("DUCK_LONG"))
-KILLS = int(os.environ.get("DUCK_KILLS") or (200 if LONG else 20))
+KILLS = int(os.environ.get("DUCK_KILLS") or (200 if LONG else 14))
 SEED = int(os.environ.get("DUCK_SEED") or 1)
 GENEROUS = 20.0
 """Seconds; a machine may be busy. What it took is printed."""
