@@ -60,4 +60,6 @@ def _ssl_context(pem: str) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     if pem:
         context.load_verify_locations(cadata=pem)
+        # A file may hold an intermediate CA alone; Python allows that from 3.13 on.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context

@@ -24,9 +24,9 @@ HOST = "llm.example"
 LOGIN = "me:canary-of-the-proxy-4b1f"
 
 
-def authority(*names):
-    """Return a file with a new CA, and the context of a server that it vouches for."""
-    ca = trustme.CA()
+def authority(*names, ca=None):
+    """Return a file with a CA, and the context of a server that it vouches for."""
+    ca = ca or trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca.issue_cert(*names).configure_cert(server)
     pem = ca.cert_pem.bytes().decode()
@@ -69,6 +69,16 @@ async def test_a_server_of_an_own_ca_is_served_with_its_file_and_refused_without
         assert len(up.requests) == 1
 
 
+async def test_a_file_with_an_intermediate_ca_alone_is_enough():
+    intermediate = trustme.CA().create_child_ca()
+    ca, server = authority("localhost", ca=intermediate)
+    async with (
+        open_upstream([[answer(b"ok")]], ssl_context=server) as up,
+        open_client(up.base_url, None, way=WayOut(ca_file=ca)) as client,
+    ):
+        assert await get(client) == b"ok"
+
+
 async def test_an_own_ca_vouches_for_no_other_name_and_no_other_ca():
     ca, server = authority("another.example")
     stranger, _ = authority("localhost")
@@ -87,7 +97,8 @@ def test_an_own_ca_is_beside_the_usual_ones_and_verifies_as_they_do():
     usual, own = DIRECT.ssl_context(), WayOut(ca_file=ca).ssl_context()
     assert len(own.get_ca_certs()) == len(usual.get_ca_certs()) + 1 > 50
     assert (own.verify_mode, own.check_hostname) == (ssl.CERT_REQUIRED, True)
-    assert own.verify_flags == usual.verify_flags
+    own_flags = usual.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN
+    assert own.verify_flags == own_flags
     assert own.minimum_version == usual.minimum_version
     assert WayOut(ca_file=ca).ssl_context() is own, "made once"
 
