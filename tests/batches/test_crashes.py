@@ -21,6 +21,8 @@ from tests.batches.conftest import ended, number, order, plain, put, results
 from tests.jobs.conftest import mock, running
 from tests.service.conftest import mock_config
 
+pytestmark = pytest.mark.slow
+
 ITS_STEPS = {
     "append_to_file",
     "create_file",

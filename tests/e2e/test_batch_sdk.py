@@ -283,6 +283,7 @@ async def test_a_form_that_is_cut_off_leaves_nothing() -> None:
         assert (await duck.get("/v1/files"))["data"] == []
 
 
+@pytest.mark.slow
 async def test_a_batch_goes_on_after_the_daemon_was_killed() -> None:
     def begin(sdk: openai.OpenAI) -> str:
         data = lines(6) + lines(3, model="mock-slow").replace(b"request", b"slow")

@@ -30,6 +30,8 @@ from tests.e2e.running import (
 )
 from tests.upstream import Action, Request, Upstream, chunked, head, open_upstream
 
+pytestmark = pytest.mark.slow
+
 CLIENTS = 8
 """Of each provider: two in threads with the SDK, one of them for streams, and six
 on raw connections, one of them for streams."""

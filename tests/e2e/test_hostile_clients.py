@@ -450,6 +450,7 @@ async def test_more_connections_than_allowed_are_told_so():
                 assert reply.status == 503
 
 
+@pytest.mark.slow
 async def test_all_of_it_in_one_daemon_leaves_no_memory_behind():
     async with upstream_and_duck() as (upstream, duck):
         await _everything_hostile(duck)

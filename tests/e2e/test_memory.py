@@ -23,6 +23,8 @@ from tests.e2e.running import CHAT, Duck, open_duck, post, provider
 from tests.gateway.serving import until
 from tests.upstream import FIN, HANG, Pause, Script, Upstream, answer, open_upstream
 
+pytestmark = pytest.mark.slow
+
 PROMPT = "what nobody else in these tests asks"
 
 REPLY = json.dumps(
