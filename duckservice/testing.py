@@ -77,7 +77,8 @@ async def open_mock_service(
 
     *scripts* has one for each provider by its name, the preferred one first; they serve
     any model. With neither scripts nor a config it is one, ``mock``. With a *config* of
-    your own, its providers are replaced, and those without a script echo. Of the models in `MODEL_SCRIPTS` (``mock-slow``) each has its own.
+    your own, its providers are replaced, and those without a script echo. Of the models
+    in `MODEL_SCRIPTS` (``mock-slow``) each has its own.
 
     Raises:
         ValueError: *scripts* names a provider that *config* does not have.
